@@ -1,0 +1,266 @@
+//go:build unix
+
+package sqldbtest
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+)
+
+// Server is a PostgreSQL server of this test process.
+type Server struct {
+	admin     string // URL of the database postgres
+	port      int
+	pid       int // the postmaster
+	watched   io.WriteCloser
+	watcher   *exec.Cmd
+	databases atomic.Int64
+}
+
+var sharedServer = sync.OnceValues(start)
+
+// NewServer starts a server of the test's own, one that it may stop, and stops it
+// at the end.
+func NewServer(t testing.TB) *Server {
+	t.Helper()
+	s, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.stop)
+	return s
+}
+
+// NewDatabase makes a fresh database on the server and returns its URL.
+func (s *Server) NewDatabase(t testing.TB) (url string) {
+	t.Helper()
+	name := fmt.Sprintf("test%d", s.databases.Add(1))
+	db, err := sql.Open("pgx", s.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(context.Background(), "CREATE DATABASE "+name); err != nil {
+		t.Fatal(err)
+	}
+	return s.url(name)
+}
+
+// Freeze stops every process of the server as SIGSTOP does: connections stay open
+// and nothing answers. Thaw undoes it.
+func (s *Server) Freeze() error { return s.signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen server go on.
+func (s *Server) Thaw() error { return s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig syscall.Signal) error {
+	// The backends are children of the postmaster, each in a group of its own.
+	pids := []int{s.pid}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", s.pid, s.pid))
+	if err != nil {
+		return err
+	}
+	for _, field := range strings.Fields(string(children)) {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			return err
+		}
+		pids = append(pids, pid)
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) url(database string) string {
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, database)
+}
+
+func (s *Server) stop() {
+	_ = s.Thaw()
+	s.watched.Close()
+	_ = s.watcher.Wait()
+}
+
+// start makes a cluster and starts its server.
+func start() (*Server, error) {
+	postgres, err := find("postgres")
+	if err != nil {
+		return nil, err
+	}
+	initdb, err := find("initdb")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "sqldbtest-")
+	if err != nil {
+		return nil, err
+	}
+	as, err := unprivileged(dir)
+	if err != nil {
+		return nil, err
+	}
+	data := filepath.Join(dir, "data")
+	cluster := exec.Command(initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
+		"--locale=C", "--no-sync", "--no-instructions")
+	cluster.Dir = dir
+	cluster.SysProcAttr = as
+	if out, err := cluster.CombinedOutput(); err != nil {
+		return nil, errors.Join(fmt.Errorf("running initdb: %w\n%s", err, out), os.RemoveAll(dir))
+	}
+	// Another process may take the free port before the server does.
+	for attempt := 1; ; attempt++ {
+		s, err := launch(postgres, dir, as)
+		if err == nil {
+			return s, nil
+		}
+		if attempt == 5 {
+			return nil, errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+}
+
+// watch runs the server $1 in the directory $2 on port $3 until its standard input
+// ends, which the kernel sees to when the test process dies, and then removes the
+// directory; after a start that failed, the caller still needs it.
+const watch = `"$1" -D "$2/data" -k '' -h 127.0.0.1 -p "$3" \
+	-c fsync=off -c full_page_writes=off -c shared_buffers=32MB -c max_connections=300 \
+	-c autovacuum=off -c log_min_messages=warning >"$2/log" 2>&1 </dev/null &
+echo $!
+read up
+[ "$up" = up ] && read end
+kill -CONT $!; kill -QUIT $!; wait $!
+[ "$up" = up ] && rm -rf "$2"
+exit 0`
+
+func launch(postgres, dir string, as *syscall.SysProcAttr) (*Server, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command("/bin/sh", "-c", watch, "sh", postgres, dir, strconv.Itoa(port))
+	cmd.Dir = "/"
+	cmd.SysProcAttr = as
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	s := &Server{port: port, watched: stdin, watcher: cmd}
+	s.admin = s.url("postgres")
+	if _, err := fmt.Fscan(stdout, &s.pid); err == nil {
+		err = s.wait()
+	}
+	if err != nil {
+		stdin.Close()
+		_ = cmd.Wait()
+		log, _ := os.ReadFile(filepath.Join(dir, "log"))
+		return nil, fmt.Errorf("starting PostgreSQL: %w\n%s", err, log)
+	}
+	if _, err := io.WriteString(stdin, "up\n"); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// wait returns when the server answers.
+func (s *Server) wait() error {
+	db, err := sql.Open("pgx", s.admin)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if err = db.PingContext(context.Background()); err == nil {
+			return nil
+		}
+		if syscall.Kill(s.pid, 0) != nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// find looks for a program in PATH and where Debian keeps PostgreSQL's, newest
+// version first.
+func find(program string) (string, error) {
+	if path, err := exec.LookPath(program); err == nil {
+		return path, nil
+	}
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + program)
+	best, newest := "", -1
+	for _, path := range found {
+		version, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
+		if err == nil && version > newest {
+			best, newest = path, version
+		}
+	}
+	if best == "" {
+		return "", fmt.Errorf("this test needs %s of PostgreSQL, which is neither in PATH nor in "+
+			"/usr/lib/postgresql: install it (Debian: apt-get install postgresql)", program)
+	}
+	return best, nil
+}
+
+// unprivileged gives dir to a user other than root, as whom PostgreSQL insists to
+// run, and says how to become it. For others there is nothing to do.
+func unprivileged(dir string) (*syscall.SysProcAttr, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	var uid, gid int
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		if uid, err = strconv.Atoi(u.Uid); err != nil {
+			return nil, err
+		}
+		if gid, err = strconv.Atoi(u.Gid); err != nil {
+			return nil, err
+		}
+		break
+	}
+	if uid == 0 {
+		return nil, errors.New("PostgreSQL does not run as root, and there is no user postgres or nobody")
+	}
+	if err := os.Chown(dir, uid, gid); err != nil {
+		return nil, err
+	}
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
+}

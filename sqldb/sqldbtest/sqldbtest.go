@@ -1,0 +1,57 @@
+// Package sqldbtest gives tests their databases: SQLite files, and databases on a
+// real PostgreSQL server.
+//
+// The server is started when the first test of a process asks for it, on a free
+// loopback port, with its data in a temporary directory and without syncs. A
+// watcher stops it and removes the directory when the test process ends, however
+// it ends. A machine without PostgreSQL fails the test with what to install: a
+// test that is skipped proves nothing.
+package sqldbtest
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"github.com/keyturn/keyturn/sqldb"
+)
+
+// Each runs a test on a fresh database of each engine, as subtests "sqlite" and
+// "postgres".
+func Each(t *testing.T, run func(t *testing.T, db *sqldb.DB)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) { run(t, SQLite(t)) })
+	t.Run("postgres", func(t *testing.T) { run(t, Open(t, Postgres(t))) })
+}
+
+// SQLite opens a fresh SQLite database that the end of the test closes. It works
+// inside a testing/synctest bubble.
+func SQLite(t testing.TB) *sqldb.DB {
+	t.Helper()
+	return Open(t, "sqlite:"+filepath.Join(t.TempDir(), "keyturn.db"))
+}
+
+// Open opens the database at url until the end of the test.
+func Open(t testing.TB, url string) *sqldb.DB {
+	t.Helper()
+	db, err := sqldb.Open(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+// Postgres makes a fresh database and returns its URL.
+func Postgres(t testing.TB) (url string) {
+	t.Helper()
+	server, err := sharedServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server.NewDatabase(t)
+}
