@@ -118,7 +118,8 @@ func (c *Calendar) CatchUp(now time.Time, item string) (start, end time.Time) {
 
 // Frozen reports whether t lies in a freeze period, and in which.
 func (c *Calendar) Frozen(t time.Time) (Period, bool) {
-	date := dateOf(t.In(c.location()))
+	// A clock that goes back over midnight does not bring the old date back.
+	date := dateOf(latestWall(t, c.location()).Add(-1))
 	for _, p := range c.Freeze {
 		if p.contains(date) {
 			return p, true
