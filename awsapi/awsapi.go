@@ -1,0 +1,179 @@
+// Package awsapi speaks the AWS JSON 1.1 protocol over HTTP: it takes a
+// signed POST apart, finds out who sent it, decodes and validates the input,
+// calls the operation, and answers as AWS does. It knows no service: kms,
+// secrets and the native Keyturn API are tables of operations.
+//
+// It promises that an operation runs only for a request whose SigV4 signature
+// covers the host, every x-amz-* header and the body, that is at most five
+// minutes old and whose credential is known; that its input satisfies every
+// constraint of the API model; and that no answer leaves before its outcome
+// is in the audit log. It trusts the access.Guard for credentials, decisions
+// and the log, and the clock for the age of signatures. A replay inside the
+// five minutes is accepted, as by AWS: TLS is what prevents it.
+//
+// It fails closed: a panic, an unknown error and a log that cannot be written
+// are all answered with the service's internal error, which names the request
+// and nothing else. Bodies are kept in reused buffers that are wiped after
+// each request, and never reach a log or an error; decoded inputs are left to
+// the garbage collector.
+package awsapi
+
+import (
+	"context"
+	"errors"
+	"reflect"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/keyturn/keyturn/access"
+)
+
+// A Service is a table of operations behind one X-Amz-Target prefix.
+type Service struct {
+	Name         string // "kms"
+	SigningName  string // the service in the scope of signatures: "kms"
+	TargetPrefix string // "TrentService"
+	EventSource  string // in the audit log: "kms.amazonaws.com"
+	InternalCode string // the error code of what is nobody's fault but ours
+	Operations   []Operation
+	Known        []string // every operation of the API model, existing here or not
+	// AlsoSignedAs are further signing names that are accepted: the native API
+	// may be called with a client that can sign for KMS only.
+	AlsoSignedAs []string
+}
+
+// An Operation is a method of a service and its name on the wire. Op makes it.
+type Operation struct {
+	Name     string
+	readOnly bool
+	serve    func(ctx context.Context, call *access.Call, x *exchange) error
+}
+
+// ReadOnly returns the operation marked as one that changes nothing: it reads,
+// or it uses a key. The audit log then writes decision and outcome together.
+func (o Operation) ReadOnly() Operation {
+	o.readOnly = true
+	return o
+}
+
+// Empty is the output of operations that answer with an empty body.
+type Empty struct{}
+
+// Op makes an operation of a method. fn is called with a decoded, validated
+// input that it may keep; the output is encoded before the call's outcome is
+// recorded. A nil output is answered with an empty body. Errors: *Error is the
+// answer, *access.Denied becomes AccessDeniedException, anything else the
+// service's internal error.
+//
+// Inputs with a DecodeJSON method, the generated ones, decode and validate
+// themselves. Others are decoded as go-json-experiment does, unknown members
+// refused, and validated with their Validate() error method if they have one.
+func Op[In, Out any](name string, fn func(ctx context.Context, call *access.Call, in *In) (*Out, error)) Operation {
+	return Operation{Name: name, serve: func(ctx context.Context, call *access.Call, x *exchange) error {
+		in := new(In)
+		if err := x.read(call, in); err != nil {
+			return err
+		}
+		out, err := fn(ctx, call, in)
+		if err != nil {
+			return err
+		}
+		if out == nil {
+			return nil
+		}
+		return x.write(call, out)
+	}}
+}
+
+// read decodes the body into in, a pointer, and leaves the audit log's view of
+// it in the call.
+func (x *exchange) read(call *access.Call, in any) error {
+	generated, ok := in.(interface{ DecodeJSON(*Decoder) })
+	if !ok {
+		return x.readPlain(call, in)
+	}
+	if err := x.decoder.decode(x.body, generated); err != nil {
+		// What was read before the mistake is recorded all the same, but only
+		// when it is whole.
+		if err.Code == "ValidationException" {
+			call.Params = appendAudit(nil, in)
+		}
+		return err
+	}
+	call.Params = appendAudit(nil, in)
+	return nil
+}
+
+func appendAudit(b []byte, v any) []byte {
+	if a, ok := v.(interface{ AppendAudit([]byte) []byte }); ok {
+		return a.AppendAudit(b)
+	}
+	return b
+}
+
+// readPlain decodes an input that is not generated.
+func (x *exchange) readPlain(call *access.Call, in any) error {
+	if len(x.body) > 0 {
+		if err := json.Unmarshal(x.body, in, json.RejectUnknownMembers(true)); err != nil {
+			return serializationError(err)
+		}
+	}
+	if params, err := json.Marshal(in, json.OmitZeroStructFields(true)); err == nil {
+		call.Params = params // Sensitive members have redacted themselves
+	}
+	v, ok := in.(interface{ Validate() error })
+	if !ok {
+		return nil
+	}
+	err := v.Validate()
+	if own := (*Error)(nil); err == nil || errors.As(err, &own) {
+		return err
+	}
+	return Errorf("ValidationException", "%s", err)
+}
+
+// serializationError says where the mistake is, never what was there: the
+// decoder's own text can quote the input.
+func serializationError(err error) error {
+	var semantic *json.SemanticError
+	if !errors.As(err, &semantic) {
+		return Errorf("SerializationException", "The request body is not well-formed JSON.")
+	}
+	at := semantic.JSONPointer
+	if errors.Is(err, json.ErrUnknownName) {
+		return Errorf("SerializationException", "Unknown member: %s", at)
+	}
+	if at == "" {
+		at = jsontext.Pointer("/")
+	}
+	return Errorf("SerializationException", "The value at %s is not of the member's type.", at)
+}
+
+// reveal writes sensitive members of outputs that are not generated.
+var reveal = json.WithMarshalers(json.JoinMarshalers(
+	json.MarshalToFunc(func(enc *jsontext.Encoder, s Sensitive) error {
+		return enc.WriteValue(AppendBlob(nil, s.Reveal()))
+	}),
+	json.MarshalToFunc(func(enc *jsontext.Encoder, s SensitiveString) error {
+		return enc.WriteValue(AppendString(nil, s.Reveal()))
+	}),
+))
+
+// write encodes out, a pointer, into the answer.
+func (x *exchange) write(call *access.Call, out any) error {
+	if g, ok := out.(interface{ AppendJSON([]byte) []byte }); ok {
+		x.answer = g.AppendJSON(x.answer[:0])
+		return nil
+	}
+	if t := reflect.TypeOf(out).Elem(); t.Kind() == reflect.Struct && t.NumField() == 0 {
+		return nil
+	}
+	b, err := json.Marshal(out, reveal)
+	if err != nil {
+		return err
+	}
+	x.answer = append(x.answer[:0], b...)
+	clear(b)
+	return nil
+}

@@ -1,0 +1,38 @@
+package awsapi
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Compatibility renders the page that says which operations exist, in
+// Markdown, from the operation tables themselves.
+func Compatibility(services []Service) string {
+	var b strings.Builder
+	b.WriteString("# Compatibility\n\nPrinted from the operation tables; do not edit.\n")
+	for _, s := range services {
+		existing := make(map[string]bool, len(s.Operations))
+		names := slices.Clone(s.Known)
+		for _, op := range s.Operations {
+			existing[op.Name] = true
+			names = append(names, op.Name)
+		}
+		slices.Sort(names)
+		names = slices.Compact(names)
+		fmt.Fprintf(&b, "\n## %s\n\n`X-Amz-Target: %s.<operation>`, signed for `%s`", s.Name, s.TargetPrefix, s.SigningName)
+		for _, also := range s.AlsoSignedAs {
+			fmt.Fprintf(&b, " or `%s`", also)
+		}
+		fmt.Fprintf(&b, ". %d of %d operations exist; the others answer `%s`.\n\n", len(existing), len(names), codeUnknownOperation)
+		b.WriteString("| operation | exists |\n|---|---|\n")
+		for _, name := range names {
+			mark := "yes"
+			if !existing[name] {
+				mark = "not yet"
+			}
+			fmt.Fprintf(&b, "| %s | %s |\n", name, mark)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,3 @@
+package kms
+
+//go:generate go run ../awsapi/generate -model api.json -package kms -out api_gen.go
