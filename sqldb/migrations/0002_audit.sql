@@ -1,14 +1,13 @@
--- Where each node's audit log stood when it last said so: a file that ends
--- before its newest anchor has lost its tail. Rows are only ever added.
+-- How far each node's audit log had come when it last said so: a log that ends
+-- before its newest anchor has lost its tail.
 
 -- +goose Up
 CREATE TABLE audit_anchors (
     node TEXT NOT NULL,
-    log TEXT NOT NULL,      -- the log's id, made when its directory was first opened
-    seq BIGINT NOT NULL,    -- sequence number of the record
+    seq BIGINT NOT NULL,    -- of the record
     hash TEXT NOT NULL,     -- its chain hash, lower-case hex
     at BIGINT NOT NULL,     -- UTC microseconds
-    PRIMARY KEY (log, seq)
+    PRIMARY KEY (node, seq)
 );
 
 -- +goose Down
