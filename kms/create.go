@@ -1,0 +1,181 @@
+package kms
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/keyturn/keyturn/access"
+	"github.com/keyturn/keyturn/awsapi"
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/sqldb"
+)
+
+// CreateKey makes a key of any spec and usage. Key, material and tags come
+// into being in one transaction: whoever looks for a tag finds the key, or
+// there is none. If the transaction fails the material is destroyed again; a
+// crash just before it leaves nothing behind in the software store.
+func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKeyRequest) (*CreateKeyResponse, error) {
+	if err := s.guard.Check(ctx, call, "kms:CreateKey", everything(call)); err != nil {
+		return nil, err
+	}
+	if len(in.Tags) > 0 {
+		if err := s.guard.Check(ctx, call, "kms:TagResource", everything(call)); err != nil {
+			return nil, err
+		}
+	}
+	spec, usage, err := specAndUsage(in)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkOrigin(in); err != nil {
+		return nil, err
+	}
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
+	}
+	now := micros(s.now())
+	k := &keyRow{
+		account: call.Account, region: call.Region, id: newUUID(),
+		spec: spec, usage: usage, origin: OriginTypeAwsKms,
+		state: stateEnabled, description: in.Description, policy: in.Policy,
+		materialID: newMaterialID(), created: now, gen: 1,
+	}
+	k.arn = resourceName{account: k.account, region: k.region, name: k.id}.arn()
+	if k.policy == "" {
+		k.policy = defaultPolicy(call.Account)
+	} else if err := s.checkKeyPolicy(call, k.arn, k.policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
+		return nil, err
+	}
+	call.Touched(k.arn, k.account, typeKey)
+
+	handle, err := s.backend.Generate(ctx, k.ref(), k.spec)
+	if err != nil {
+		return nil, fmt.Errorf("generating %s key material: %w", k.spec, err)
+	}
+	if err := s.db.Write(ctx, func(tx *sqldb.Tx) error { return insertKey(tx, k, handle, in.Tags) }); err != nil {
+		s.discard(context.WithoutCancel(ctx), k, handle)
+		return nil, fmt.Errorf("storing new key: %w", err)
+	}
+	return &CreateKeyResponse{KeyMetadata: k.metadata()}, nil
+}
+
+// discard destroys the material of a key that could not be stored. A write that
+// failed may have been stored all the same, when the connection broke at the
+// end of it: then the key exists, and keeps its material.
+func (s *Service) discard(ctx context.Context, k *keyRow, handle []byte) {
+	_, err := s.readKey(ctx, k.arn)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = s.backend.Destroy(ctx, k.ref(), handle)
+	}
+	if err != nil {
+		s.logger.Error("material of a key that could not be stored may be left in the key store", "key", k.arn, "error", err)
+	}
+}
+
+func insertKey(tx *sqldb.Tx, k *keyRow, handle []byte, tags []Tag) error {
+	if _, err := tx.Exec(`INSERT INTO kms_keys (`+keyColumns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+		k.arn, k.account, k.region, k.id, string(k.spec), k.usage, k.origin, k.state, k.description, k.policy,
+		k.materialID, k.created, nil, k.gen); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(`INSERT INTO kms_materials (key_arn, material_id, handle, created_at) VALUES ($1, $2, $3, $4)`,
+		k.arn, k.materialID, handle, k.created); err != nil {
+		return err
+	}
+	for _, t := range tags {
+		if err := putTag(tx, k.arn, t); err != nil {
+			return err
+		}
+	}
+	tx.Touch(k.arn)
+	return nil
+}
+
+// specAndUsage settles what kind of key is asked for.
+func specAndUsage(in *CreateKeyRequest) (keystore.Spec, string, error) {
+	name := in.KeySpec
+	switch {
+	case in.KeySpec != "" && in.CustomerMasterKeySpec != "" && in.KeySpec != in.CustomerMasterKeySpec:
+		return "", "", awsapi.Errorf("ValidationException",
+			"You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
+	case name == "" && in.CustomerMasterKeySpec != "":
+		name = in.CustomerMasterKeySpec
+	case name == "":
+		name = KeySpecSymmetricDefault
+	}
+	spec := keystore.Spec(name)
+	if !spec.Known() {
+		return "", "", awsapi.Errorf("UnsupportedOperationException", "KeySpec %s is not supported in this Region", name)
+	}
+	usage := in.KeyUsage
+	if usage == "" {
+		if spec.Kind() != keystore.KindSymmetric {
+			return "", "", awsapi.Errorf("ValidationException",
+				"You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
+		}
+		usage = KeyUsageTypeEncryptDecrypt
+	}
+	if !slices.Contains(spec.Usages(), usage) {
+		return "", "", awsapi.Errorf("ValidationException", "KeyUsage %s is not compatible with KeySpec %s", usage, name)
+	}
+	return spec, usage, nil
+}
+
+// checkOrigin refuses the origins that this server does not have yet. They are
+// refused and not ignored: a key of another origin than asked for would be a
+// key in the wrong hands.
+func checkOrigin(in *CreateKeyRequest) error {
+	switch {
+	case in.Origin != "" && in.Origin != OriginTypeAwsKms:
+		return awsapi.Errorf("UnsupportedOperationException", "Origin %s is not supported; keys are made with Origin AWS_KMS", in.Origin)
+	case in.CustomKeyStoreId != "":
+		return awsapi.Errorf("UnsupportedOperationException", "Custom key stores are not supported; leave CustomKeyStoreId out")
+	case in.XksKeyId != "":
+		return awsapi.Errorf("UnsupportedOperationException", "External key stores are not supported; leave XksKeyId out")
+	case isTrue(in.MultiRegion):
+		return awsapi.Errorf("UnsupportedOperationException", "Multi-Region keys are not supported; leave MultiRegion out")
+	}
+	return nil
+}
+
+// newUUID returns a random UUID (RFC 9562, version 4).
+func newUUID() string {
+	var id [16]byte
+	rand.Read(id[:])
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	return formatUUID(id)
+}
+
+// newMaterialID returns 64 random hex digits, AWS's form of the id of a key
+// material.
+func newMaterialID() string {
+	var id [32]byte
+	rand.Read(id[:])
+	return hex.EncodeToString(id[:])
+}
+
+// defaultPolicy is the key policy that CreateKey gives where none is asked
+// for, AWS's own: the account's identity policies decide.
+func defaultPolicy(account string) string {
+	return strings.ReplaceAll(`{
+  "Version" : "2012-10-17",
+  "Id" : "key-default-1",
+  "Statement" : [ {
+    "Sid" : "Enable IAM User Permissions",
+    "Effect" : "Allow",
+    "Principal" : {
+      "AWS" : "arn:aws:iam::ACCOUNT:root"
+    },
+    "Action" : "kms:*",
+    "Resource" : "*"
+  } ]
+}`, "ACCOUNT", account)
+}

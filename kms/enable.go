@@ -1,0 +1,29 @@
+package kms
+
+import (
+	"context"
+
+	"github.com/keyturn/keyturn/access"
+	"github.com/keyturn/keyturn/awsapi"
+	"github.com/keyturn/keyturn/sqldb"
+)
+
+// EnableKey makes a disabled key usable; an enabled one stays as it is.
+func (s *Service) EnableKey(ctx context.Context, call *access.Call, in *EnableKeyRequest) (*awsapi.Empty, error) {
+	_, err := s.change(ctx, call, "EnableKey", in.KeyId, setState("EnableKey"))
+	return nil, err
+}
+
+// DisableKey makes a key unusable: on this node when the call returns, and
+// within a second on every other.
+func (s *Service) DisableKey(ctx context.Context, call *access.Call, in *DisableKeyRequest) (*awsapi.Empty, error) {
+	_, err := s.change(ctx, call, "DisableKey", in.KeyId, setState("DisableKey"))
+	return nil, err
+}
+
+func setState(operation string) func(*sqldb.Tx, *keyRow) error {
+	return func(tx *sqldb.Tx, k *keyRow) error {
+		_, err := tx.Exec(`UPDATE kms_keys SET state = $2 WHERE arn = $1`, k.arn, moves(operation, k.state))
+		return err
+	}
+}

@@ -1,0 +1,309 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/keyturn/keyturn/access"
+	"github.com/keyturn/keyturn/awsapi"
+	"github.com/keyturn/keyturn/keystore"
+)
+
+// Encrypt encrypts up to 4096 bytes; RSA keys as much as OAEP leaves.
+func (s *Service) Encrypt(ctx context.Context, call *access.Call, in *EncryptRequest) (*EncryptResponse, error) {
+	t, err := s.findAllowed(ctx, call, "kms:Encrypt", in.KeyId, in.GrantTokens)
+	if err != nil {
+		return nil, err
+	}
+	algorithm := orSymmetric(in.EncryptionAlgorithm)
+	if err := t.key.encrypts("Encrypt", algorithm, in.EncryptionContext); err != nil {
+		return nil, err
+	}
+	if err := checkPlaintext(t.key.spec, algorithm, len(in.Plaintext)); err != nil {
+		return nil, err
+	}
+	if isTrue(in.DryRun) {
+		return nil, errDryRun()
+	}
+	blob, err := t.key.encrypt(ctx, algorithm, in.Plaintext.Reveal(), in.EncryptionContext)
+	if err != nil {
+		return nil, err
+	}
+	s.used(t.key, "Encrypt", call)
+	return &EncryptResponse{KeyId: t.key.arn, CiphertextBlob: blob, EncryptionAlgorithm: algorithm}, nil
+}
+
+func orSymmetric(algorithm string) string {
+	if algorithm == "" {
+		return EncryptionAlgorithmSpecSymmetricDefault
+	}
+	return algorithm
+}
+
+// encrypts says whether the key may make a ciphertext in operation.
+func (k *keySnapshot) encrypts(operation, algorithm string, context map[string]string) error {
+	if err := k.usable(operation, algorithm); err != nil {
+		return err
+	}
+	if err := k.originates(operation); err != nil {
+		return err
+	}
+	return k.checkContext(context)
+}
+
+// checkContext refuses an encryption context where it would not be
+// authenticated.
+func (k *keySnapshot) checkContext(context map[string]string) error {
+	if len(context) > 0 && k.spec.Kind() != keystore.KindSymmetric {
+		return awsapi.Errorf("ValidationException", "An encryption context is valid only with a symmetric encryption key; %s is not", k.arn)
+	}
+	return nil
+}
+
+func checkPlaintext(spec keystore.Spec, algorithm string, length int) error {
+	if most := spec.MaxPlaintext(algorithm); length > most {
+		return awsapi.Errorf("ValidationException", "Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.", algorithm, spec, most)
+	}
+	return nil
+}
+
+// encrypt makes a ciphertext blob.
+func (k *keySnapshot) encrypt(ctx context.Context, algorithm string, plaintext []byte, context map[string]string) ([]byte, error) {
+	if algorithm != EncryptionAlgorithmSpecSymmetricDefault {
+		out, err := k.do(func(key keystore.Key) ([]byte, error) {
+			return key.Encrypt(ctx, algorithm, plaintext, nil)
+		})
+		return out, cryptoError(err, algorithm, k.spec)
+	}
+	header, err := blobHeader{account: k.account, keyID: k.id, materialID: k.materialID}.append(make([]byte, 0, blobHeaderLen+len(plaintext)+64))
+	if err != nil {
+		return nil, err
+	}
+	body, err := k.do(func(key keystore.Key) ([]byte, error) {
+		return key.Encrypt(ctx, algorithm, plaintext, associatedData(header, context))
+	})
+	if err != nil {
+		return nil, cryptoError(err, algorithm, k.spec)
+	}
+	return append(header, body...), nil
+}
+
+// Decrypt decrypts. A symmetric ciphertext names its key itself; if the request
+// names one too it must be the same. By the alias of a lineage that may be any
+// generation inside the overlap, and RSA ciphertext is tried with each.
+func (s *Service) Decrypt(ctx context.Context, call *access.Call, in *DecryptRequest) (*DecryptResponse, error) {
+	if in.Recipient != nil {
+		return nil, errRecipient()
+	}
+	d := decryption{
+		operation: "Decrypt", action: "kms:Decrypt",
+		keyID: in.KeyId, grantTokens: in.GrantTokens,
+		blob: in.CiphertextBlob, algorithm: orSymmetric(in.EncryptionAlgorithm), context: in.EncryptionContext,
+		dryRun: isTrue(in.DryRun), ignoreCiphertext: ignoresCiphertext(in.DryRun, in.DryRunModifiers),
+	}
+	k, plaintext, err := s.decrypt(ctx, call, &d)
+	if err != nil {
+		return nil, err
+	}
+	if d.dryRun {
+		clear(plaintext)
+		return nil, errDryRun()
+	}
+	s.used(k, "Decrypt", call)
+	out := &DecryptResponse{KeyId: k.arn, Plaintext: plaintext, EncryptionAlgorithm: d.algorithm}
+	if k.spec.Kind() == keystore.KindSymmetric {
+		out.KeyMaterialId = k.materialID
+	}
+	return out, nil
+}
+
+func ignoresCiphertext(dryRun *bool, modifiers []string) bool {
+	return isTrue(dryRun) && slices.Contains(modifiers, DryRunModifierTypeIgnoreCiphertext)
+}
+
+func errRecipient() error {
+	return awsapi.Errorf("UnsupportedOperationException", "Recipient (attestation documents of Nitro enclaves) is not supported")
+}
+
+// decryption is what Decrypt and ReEncrypt ask for.
+type decryption struct {
+	operation, action string
+	keyID             string // "" where the ciphertext shall say it
+	grantTokens       []string
+	blob              []byte
+	algorithm         string
+	context           map[string]string
+	dryRun            bool
+	ignoreCiphertext  bool // a dry run that asks for the permission only
+}
+
+// decrypt returns the key that matched and the plaintext; with
+// ignoreCiphertext the plaintext is nil. A dry run decrypts too: whether the
+// request would succeed depends on it.
+func (s *Service) decrypt(ctx context.Context, call *access.Call, d *decryption) (*keySnapshot, []byte, error) {
+	symmetric := d.algorithm == EncryptionAlgorithmSpecSymmetricDefault
+	switch {
+	case len(d.blob) == 0 && !d.ignoreCiphertext:
+		return nil, nil, awsapi.Errorf("ValidationException",
+			"1 validation error detected: Value null at 'ciphertextBlob' failed to satisfy constraint: Member must not be null")
+	case d.keyID == "" && (d.ignoreCiphertext || !symmetric):
+		return nil, nil, awsapi.Errorf("ValidationException", "The key must be named: it cannot be read from the ciphertext")
+	}
+	if d.ignoreCiphertext || !symmetric {
+		return s.decryptByName(ctx, call, d)
+	}
+	header, body, ok := parseBlob(d.blob)
+	if !ok {
+		return s.refuseCiphertext(ctx, call, d)
+	}
+	return s.decryptByHeader(ctx, call, d, header, body)
+}
+
+// decryptByName decrypts with the named key, or the generations behind the
+// named alias.
+func (s *Service) decryptByName(ctx context.Context, call *access.Call, d *decryption) (*keySnapshot, []byte, error) {
+	var plaintext []byte
+	k, err := s.firstThatMatches(ctx, call, d.action[len("kms:"):], d.keyID, d.grantTokens, func(k *keySnapshot) error {
+		if err := k.decrypts(d); err != nil || d.ignoreCiphertext {
+			return err
+		}
+		var err error
+		plaintext, err = k.do(func(key keystore.Key) ([]byte, error) {
+			return key.Decrypt(ctx, d.algorithm, d.blob, nil)
+		})
+		return cryptoError(err, d.algorithm, k.spec)
+	})
+	return k, plaintext, err
+}
+
+func (k *keySnapshot) decrypts(d *decryption) error {
+	if err := checkState(d.operation, k.arn, k.state); err != nil {
+		return err
+	}
+	if err := checkUsage(d.operation, k.arn, k.usage, string(k.spec), d.algorithm, k.spec.Algorithms(k.usage)); err != nil {
+		return err
+	}
+	return k.checkContext(d.context)
+}
+
+// refuseCiphertext answers for bytes that are no ciphertext of a symmetric key.
+// Where a key is named, permission and state come first, as always.
+func (s *Service) refuseCiphertext(ctx context.Context, call *access.Call, d *decryption) (*keySnapshot, []byte, error) {
+	if d.keyID != "" {
+		t, err := s.findAllowed(ctx, call, d.action, d.keyID, d.grantTokens)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := t.key.decrypts(d); err != nil {
+			return nil, nil, err
+		}
+	}
+	return nil, nil, awsapi.Errorf("InvalidCiphertextException", "")
+}
+
+// decryptByHeader decrypts what a symmetric key encrypted, with that very key.
+func (s *Service) decryptByHeader(ctx context.Context, call *access.Call, d *decryption, header blobHeader, body []byte) (*keySnapshot, []byte, error) {
+	n := resourceName{account: header.account, region: call.Region, name: header.keyID}
+	// A bare key id may, here alone, name another account's key: the ciphertext
+	// says which account.
+	if d.keyID != "" && d.keyID != header.keyID {
+		t, err := s.find(ctx, call, d.action, d.keyID, d.grantTokens)
+		if err != nil {
+			return nil, nil, err
+		}
+		if t.key.id != header.keyID || t.key.account != header.account {
+			if !slices.Contains(t.lineage, n) {
+				// The named key is not the one, and nothing about the one may be
+				// learnt from the answer. Whether the named one may be used comes first.
+				if err := s.guard.Check(ctx, call, d.action, t.key.resource); err != nil {
+					return nil, nil, err
+				}
+				return nil, nil, awsapi.Errorf("IncorrectKeyException",
+					"The key ID in the request does not identify a CMK that can perform this operation.")
+			}
+		}
+	} else if err := checkGrantTokens(d.grantTokens); err != nil {
+		return nil, nil, err
+	}
+	k, err := s.keySnapshot(ctx, call, n)
+	if errors.Is(err, errGone) {
+		return nil, nil, s.unknownKey(ctx, call, d.action, n)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.guard.Check(ctx, call, d.action, k.resource); err != nil {
+		return nil, nil, err
+	}
+	if err := k.decrypts(d); err != nil {
+		return nil, nil, err
+	}
+	if header.materialID != k.materialID {
+		return nil, nil, awsapi.Errorf("InvalidCiphertextException", "")
+	}
+	plaintext, err := k.do(func(key keystore.Key) ([]byte, error) {
+		return key.Decrypt(ctx, d.algorithm, body, associatedData(d.blob[:blobHeaderLen], d.context))
+	})
+	return k, plaintext, cryptoError(err, d.algorithm, k.spec)
+}
+
+// unknownKey answers for a ciphertext whose key does not exist here. AWS does
+// not say which of the reasons it is, in the caller's own account either.
+func (s *Service) unknownKey(ctx context.Context, call *access.Call, action string, n resourceName) error {
+	call.Touched(n.arn(), n.account, typeKey)
+	if n.account != call.Account {
+		return s.missing(ctx, call, action, n)
+	}
+	return &awsapi.Error{Code: "AccessDeniedException", Status: 400, Message: "The ciphertext refers to a customer master key that does not exist, " +
+		"does not exist in this region, or you are not allowed to access."}
+}
+
+// ReEncrypt decrypts with one key and encrypts with another; the plaintext does
+// not leave the server. It needs kms:ReEncryptFrom on the source and
+// kms:ReEncryptTo on the destination.
+func (s *Service) ReEncrypt(ctx context.Context, call *access.Call, in *ReEncryptRequest) (*ReEncryptResponse, error) {
+	t, err := s.findAllowed(ctx, call, "kms:ReEncryptTo", in.DestinationKeyId, in.GrantTokens)
+	if err != nil {
+		return nil, err
+	}
+	to := t.key
+	algorithm := orSymmetric(in.DestinationEncryptionAlgorithm)
+	if err := to.encrypts("ReEncrypt", algorithm, in.DestinationEncryptionContext); err != nil {
+		return nil, err
+	}
+	d := decryption{
+		operation: "ReEncrypt", action: "kms:ReEncryptFrom",
+		keyID: in.SourceKeyId, grantTokens: in.GrantTokens,
+		blob: in.CiphertextBlob, algorithm: orSymmetric(in.SourceEncryptionAlgorithm), context: in.SourceEncryptionContext,
+		dryRun: isTrue(in.DryRun), ignoreCiphertext: ignoresCiphertext(in.DryRun, in.DryRunModifiers),
+	}
+	from, plaintext, err := s.decrypt(ctx, call, &d)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plaintext)
+	if err := checkPlaintext(to.spec, algorithm, len(plaintext)); err != nil {
+		return nil, err
+	}
+	if d.dryRun {
+		return nil, errDryRun()
+	}
+	blob, err := to.encrypt(ctx, algorithm, plaintext, in.DestinationEncryptionContext)
+	if err != nil {
+		return nil, err
+	}
+	s.used(from, "ReEncrypt", call)
+	s.used(to, "ReEncrypt", call)
+	out := &ReEncryptResponse{
+		CiphertextBlob: blob, SourceKeyId: from.arn, KeyId: to.arn,
+		SourceEncryptionAlgorithm: d.algorithm, DestinationEncryptionAlgorithm: algorithm,
+	}
+	if from.spec.Kind() == keystore.KindSymmetric {
+		out.SourceKeyMaterialId = from.materialID
+	}
+	if to.spec.Kind() == keystore.KindSymmetric {
+		out.DestinationKeyMaterialId = to.materialID
+	}
+	return out, nil
+}

@@ -1,0 +1,310 @@
+package kms
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keyturn/keyturn/access"
+	"github.com/keyturn/keyturn/awsapi"
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/policy"
+	"github.com/keyturn/keyturn/sqldb"
+)
+
+// The resource types of the audit record, as CloudTrail names them.
+const (
+	typeKey   = "AWS::KMS::Key"
+	typeAlias = "AWS::KMS::Alias"
+)
+
+// keyRow is a row of kms_keys. Spec, usage, origin, ids and creation date never
+// change; everything else changes with gen.
+type keyRow struct {
+	arn, account, region, id string
+	spec                     keystore.Spec
+	usage, origin            string
+	state                    string
+	description              string
+	policy                   string
+	materialID               string
+	created                  int64 // µs
+	deletionAt               sql.NullInt64
+	gen                      int64
+}
+
+const keyColumns = `arn, account, region, key_id, spec, key_usage, origin, state, description, policy,
+	material_id, created_at, deletion_at, gen`
+
+func (k *keyRow) columns() []any {
+	return []any{
+		&k.arn, &k.account, &k.region, &k.id, &k.spec, &k.usage, &k.origin, &k.state, &k.description, &k.policy,
+		&k.materialID, &k.created, &k.deletionAt, &k.gen,
+	}
+}
+
+func (k *keyRow) ref() keystore.Ref {
+	return keystore.Ref{Account: k.account, KeyID: k.id, MaterialID: k.materialID}
+}
+
+// resource is the key as the Guard sees it. A policy that does not parse, which
+// only a hand in the database can bring about, makes the key unusable.
+func (k *keyRow) resource() (access.Resource, error) {
+	p, err := policy.Parse([]byte(k.policy), policy.Resource)
+	if err != nil {
+		return access.Resource{}, fmt.Errorf("reading the stored policy of %s: %w", k.arn, err)
+	}
+	return access.Resource{ARN: k.arn, Account: k.account, Type: typeKey, Policy: p}, nil
+}
+
+func micros(t time.Time) int64      { return t.UnixMicro() }
+func fromMicros(µs int64) time.Time { return time.UnixMicro(µs).UTC() }
+
+func timestamp(µs int64) *awsapi.Timestamp { return awsapi.NewTimestamp(fromMicros(µs)) }
+
+// readKey reads a key's row; sql.ErrNoRows when there is none, or none any more.
+func (s *Service) readKey(ctx context.Context, keyARN string) (*keyRow, error) {
+	k := new(keyRow)
+	err := s.db.QueryRow(ctx, `SELECT `+keyColumns+` FROM kms_keys WHERE arn = $1 AND state <> 'Destroyed'`, keyARN).
+		Scan(k.columns()...)
+	if err != nil {
+		return nil, fmt.Errorf("reading key %s: %w", keyARN, err)
+	}
+	return k, nil
+}
+
+// crossAccount lists the operations that AWS allows on another account's key,
+// if both sides' policies do. All others see only the caller's own account.
+var crossAccount = map[string]bool{
+	"DescribeKey": true, "GetPublicKey": true, "GetKeyRotationStatus": true,
+	"Sign": true, "Verify": true, "Encrypt": true, "Decrypt": true, "ReEncrypt": true,
+	"GenerateMac": true, "VerifyMac": true, "DeriveSharedSecret": true, "Encapsulate": true, "Decapsulate": true,
+}
+
+// findKey reads the row of the key that n names, for an operation that works
+// on the database rather than on snapshots, and asks the Guard.
+func (s *Service) findKey(ctx context.Context, call *access.Call, operation string, n resourceName) (*keyRow, error) {
+	if n.account != call.Account && !crossAccount[operation] {
+		return nil, s.missing(ctx, call, "kms:"+operation, n)
+	}
+	k, err := s.readKey(ctx, n.arn())
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, s.missing(ctx, call, "kms:"+operation, n)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := k.resource()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.guard.Check(ctx, call, "kms:"+operation, r); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// missing is the answer for what does not exist. In the caller's own account
+// AWS says so, whatever the caller may do. In another account a miss must look
+// like a refusal, or anybody could find out which keys and aliases exist there:
+// so the Guard is asked, and without a resource policy it refuses.
+func (s *Service) missing(ctx context.Context, call *access.Call, action string, n resourceName) error {
+	typ := typeKey
+	if n.isAlias() {
+		typ = typeAlias
+	}
+	if n.account == call.Account {
+		call.Touched(n.arn(), n.account, typ)
+		return n.notFound()
+	}
+	if err := s.guard.Check(ctx, call, action, access.Resource{ARN: n.arn(), Account: n.account, Type: typ}); err != nil {
+		return err
+	}
+	return n.notFound()
+}
+
+// attempts is how often a change is tried that others keep overtaking.
+const attempts = 10
+
+// change performs a change of one key: find, check, and then fn together with
+// the new gen in one transaction. When somebody else changed the key since it
+// was found, all of it is done again, because the decision may be another one
+// now. fn may add statements; it may run more than once. The returned row is
+// the one from before the change.
+func (s *Service) change(ctx context.Context, call *access.Call, operation, keyID string, fn func(tx *sqldb.Tx, k *keyRow) error) (*keyRow, error) {
+	n, err := parseKeyName(call, keyID)
+	if err != nil {
+		return nil, err
+	}
+	for range attempts {
+		var k *keyRow
+		if k, err = s.findKey(ctx, call, operation, n); err != nil {
+			return nil, err
+		}
+		if err = checkState(operation, k.arn, k.state); err != nil {
+			return nil, err
+		}
+		err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+			rows, err := tx.Exec(`UPDATE kms_keys SET gen = gen + 1 WHERE arn = $1 AND gen = $2`, k.arn, k.gen)
+			if err != nil {
+				return err
+			}
+			if rows == 0 {
+				return sqldb.ErrConflict
+			}
+			tx.Touch(k.arn)
+			return fn(tx, k)
+		})
+		if !errors.Is(err, sqldb.ErrConflict) {
+			return k, err
+		}
+	}
+	return nil, fmt.Errorf("changing key %s: %w", n.arn(), err)
+}
+
+// DescribeKey takes every form of name.
+func (s *Service) DescribeKey(ctx context.Context, call *access.Call, in *DescribeKeyRequest) (*DescribeKeyResponse, error) {
+	if err := checkGrantTokens(in.GrantTokens); err != nil {
+		return nil, err
+	}
+	n, err := parseName(call, in.KeyId)
+	if err != nil {
+		return nil, err
+	}
+	if n.isAlias() {
+		a, err := s.readAlias(ctx, n.arn())
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil, s.missing(ctx, call, "kms:DescribeKey", n)
+		}
+		if err != nil {
+			return nil, err
+		}
+		n.name = a.keyID()
+	}
+	k, err := s.findKey(ctx, call, "DescribeKey", n)
+	if err != nil {
+		return nil, err
+	}
+	return &DescribeKeyResponse{KeyMetadata: k.metadata()}, nil
+}
+
+// metadata is the key as CreateKey and DescribeKey answer it.
+func (k *keyRow) metadata() *KeyMetadata {
+	no := false
+	m := &KeyMetadata{
+		AWSAccountId: k.account, KeyId: k.id, Arn: k.arn,
+		CreationDate: timestamp(k.created),
+		Enabled:      k.state == stateEnabled,
+		Description:  k.description,
+		KeyUsage:     k.usage, KeyState: k.state, Origin: k.origin,
+		KeyManager: KeyManagerTypeCustomer,
+		KeySpec:    string(k.spec), CustomerMasterKeySpec: string(k.spec),
+		MultiRegion: &no,
+	}
+	if k.state == statePendingDeletion {
+		m.DeletionDate = timestamp(k.deletionAt.Int64)
+	}
+	switch algorithms := k.spec.Algorithms(k.usage); k.usage {
+	case KeyUsageTypeSignVerify:
+		m.SigningAlgorithms = algorithms
+	case KeyUsageTypeEncryptDecrypt:
+		m.EncryptionAlgorithms = algorithms
+	case KeyUsageTypeGenerateVerifyMac:
+		m.MacAlgorithms = algorithms
+	case KeyUsageTypeKeyAgreement:
+		m.KeyAgreementAlgorithms = algorithms
+	case KeyUsageTypeEncapsulateDecapsulate:
+		m.EncapsulationAlgorithms = algorithms
+	}
+	if k.spec.Kind() == keystore.KindSymmetric {
+		m.CurrentKeyMaterialId = k.materialID
+	}
+	return m
+}
+
+// ListKeys lists the caller's keys in the call's Region, ordered by id.
+func (s *Service) ListKeys(ctx context.Context, call *access.Call, in *ListKeysRequest) (*ListKeysResponse, error) {
+	if err := s.guard.Check(ctx, call, "kms:ListKeys", everything(call)); err != nil {
+		return nil, err
+	}
+	limit, err := pageLimit(in.Limit, 100, 1000)
+	if err != nil {
+		return nil, err
+	}
+	scope := call.Account + "/" + call.Region
+	last, err := parseMarker("ListKeys", scope, in.Marker)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.db.Query(ctx, `SELECT key_id, arn FROM kms_keys
+		WHERE account = $1 AND region = $2 AND key_id > $3 AND state <> 'Destroyed'
+		ORDER BY key_id LIMIT $4`, call.Account, call.Region, last, limit+1)
+	if err != nil {
+		return nil, fmt.Errorf("listing keys: %w", err)
+	}
+	defer rows.Close()
+	out := &ListKeysResponse{Keys: []KeyListEntry{}}
+	for rows.Next() {
+		var e KeyListEntry
+		if err := rows.Scan(&e.KeyId, &e.KeyArn); err != nil {
+			return nil, fmt.Errorf("listing keys: %w", err)
+		}
+		if len(out.Keys) == limit {
+			out.Truncated = true
+			out.NextMarker = formatMarker("ListKeys", scope, out.Keys[limit-1].KeyId)
+			break
+		}
+		out.Keys = append(out.Keys, e)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("listing keys: %w", err)
+	}
+	return out, nil
+}
+
+// UpdateKeyDescription replaces the description.
+func (s *Service) UpdateKeyDescription(ctx context.Context, call *access.Call, in *UpdateKeyDescriptionRequest) (*awsapi.Empty, error) {
+	_, err := s.change(ctx, call, "UpdateKeyDescription", in.KeyId, func(tx *sqldb.Tx, k *keyRow) error {
+		_, err := tx.Exec(`UPDATE kms_keys SET description = $2 WHERE arn = $1`, k.arn, in.Description)
+		return err
+	})
+	return nil, err
+}
+
+// GetKeyRotationStatus answers, as AWS does for keys that never rotate by
+// themselves, that automatic rotation is off.
+func (s *Service) GetKeyRotationStatus(ctx context.Context, call *access.Call, in *GetKeyRotationStatusRequest) (*GetKeyRotationStatusResponse, error) {
+	n, err := parseKeyName(call, in.KeyId)
+	if err != nil {
+		return nil, err
+	}
+	k, err := s.findKey(ctx, call, "GetKeyRotationStatus", n)
+	if err != nil {
+		return nil, err
+	}
+	return &GetKeyRotationStatusResponse{KeyId: k.arn}, nil
+}
+
+// everything is the resource of operations that work on no key in particular:
+// identity policies alone decide.
+func everything(call *access.Call) access.Resource {
+	return access.Resource{Account: call.Account}
+}
+
+// checkGrantTokens refuses tokens: no grant has ever been made here, so none
+// can be valid.
+func checkGrantTokens(tokens []string) error {
+	if len(tokens) > 0 {
+		return awsapi.Errorf("InvalidGrantTokenException", "Invalid grant token")
+	}
+	return nil
+}
+
+// errDryRun is the answer of a dry run that passed every check.
+func errDryRun() error {
+	return awsapi.Errorf("DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
+}
+
+func isTrue(b *bool) bool { return b != nil && *b }

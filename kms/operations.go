@@ -1,0 +1,54 @@
+package kms
+
+import "github.com/keyturn/keyturn/awsapi"
+
+// API returns the operations for awsapi.NewHandler. What the model knows and
+// this table does not answers UnknownOperationException.
+func (s *Service) API() awsapi.Service {
+	return awsapi.Service{
+		Name:         "kms",
+		SigningName:  apiSigningName,
+		TargetPrefix: apiTargetPrefix,
+		EventSource:  "kms.amazonaws.com",
+		InternalCode: "KMSInternalException",
+		Known:        apiOperations,
+		Operations: []awsapi.Operation{
+			awsapi.Op("CreateKey", s.CreateKey),
+			awsapi.Op("DescribeKey", s.DescribeKey).ReadOnly(),
+			awsapi.Op("ListKeys", s.ListKeys).ReadOnly(),
+			awsapi.Op("UpdateKeyDescription", s.UpdateKeyDescription),
+			awsapi.Op("EnableKey", s.EnableKey),
+			awsapi.Op("DisableKey", s.DisableKey),
+			awsapi.Op("ScheduleKeyDeletion", s.ScheduleKeyDeletion),
+			awsapi.Op("CancelKeyDeletion", s.CancelKeyDeletion),
+			awsapi.Op("GetKeyRotationStatus", s.GetKeyRotationStatus).ReadOnly(),
+			awsapi.Op("GetKeyLastUsage", s.GetKeyLastUsage).ReadOnly(),
+
+			awsapi.Op("CreateAlias", s.CreateAlias),
+			awsapi.Op("UpdateAlias", s.UpdateAlias),
+			awsapi.Op("DeleteAlias", s.DeleteAlias),
+			awsapi.Op("ListAliases", s.ListAliases).ReadOnly(),
+
+			awsapi.Op("GetKeyPolicy", s.GetKeyPolicy).ReadOnly(),
+			awsapi.Op("PutKeyPolicy", s.PutKeyPolicy),
+			awsapi.Op("ListKeyPolicies", s.ListKeyPolicies).ReadOnly(),
+
+			awsapi.Op("TagResource", s.TagResource),
+			awsapi.Op("UntagResource", s.UntagResource),
+			awsapi.Op("ListResourceTags", s.ListResourceTags).ReadOnly(),
+
+			awsapi.Op("Sign", s.Sign).ReadOnly(),
+			awsapi.Op("Verify", s.Verify).ReadOnly(),
+			awsapi.Op("GetPublicKey", s.GetPublicKey).ReadOnly(),
+			awsapi.Op("Encrypt", s.Encrypt).ReadOnly(),
+			awsapi.Op("Decrypt", s.Decrypt).ReadOnly(),
+			awsapi.Op("ReEncrypt", s.ReEncrypt).ReadOnly(),
+			awsapi.Op("GenerateMac", s.GenerateMac).ReadOnly(),
+			awsapi.Op("VerifyMac", s.VerifyMac).ReadOnly(),
+			awsapi.Op("DeriveSharedSecret", s.DeriveSharedSecret).ReadOnly(),
+			awsapi.Op("Encapsulate", s.Encapsulate).ReadOnly(),
+			awsapi.Op("Decapsulate", s.Decapsulate).ReadOnly(),
+			awsapi.Op("GenerateRandom", s.GenerateRandom).ReadOnly(),
+		},
+	}
+}

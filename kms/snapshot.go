@@ -1,0 +1,426 @@
+package kms
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keyturn/keyturn/access"
+	"github.com/keyturn/keyturn/awsapi"
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/sqldb"
+)
+
+// A keySnapshot is everything a cryptographic operation needs of a key, as it
+// stood in the database at one moment. It is immutable; when the row changes,
+// the next request makes another.
+type keySnapshot struct {
+	arn, account, id string
+	spec             keystore.Spec
+	usage, origin    string
+	state            string
+	materialID       string
+	resource         access.Resource // with the compiled key policy
+	deactivated      bool            // a generation that verifies and decrypts only
+	material         *material       // nil unless the state is Enabled
+	use              *keyUse         // shared with the snapshots before and after
+}
+
+// An aliasSnapshot is where an alias points, and, when it is the alias of a
+// lineage, which other keys may still verify and decrypt for it.
+type aliasSnapshot struct {
+	target  resourceName
+	lineage []resourceName // newest first, without target
+}
+
+// A material is an opened key, shared by the successive snapshots of its row.
+// It is closed by the garbage collector once neither a snapshot nor a request
+// refers to it, so that no request ever holds a closed one. Whoever calls the
+// key must keep the snapshot alive meanwhile: use keySnapshot.do.
+type material struct {
+	key    keystore.Key
+	id     string
+	handle [sha256.Size]byte // of what it was opened from
+}
+
+func newMaterial(key keystore.Key, id string, handle [sha256.Size]byte) *material {
+	m := &material{key: key, id: id, handle: handle}
+	runtime.AddCleanup(m, func(k keystore.Key) { k.Close() }, key)
+	return m
+}
+
+// do runs fn with the key's material.
+func (k *keySnapshot) do(fn func(keystore.Key) ([]byte, error)) ([]byte, error) {
+	out, err := fn(k.material.key)
+	runtime.KeepAlive(k.material)
+	return out, err
+}
+
+// snapshots keeps what was loaded, and knows when it no longer holds.
+//
+// Every ARN belongs to one of 256 shards, and every shard has a version that
+// counts the changes announced for it. An entry remembers the version from
+// before its load began, and is worth something only while the version is
+// still the same. So an invalidation costs one addition, and no load that
+// began before it can outlive it, however the two race.
+type snapshots struct {
+	versions [256]atomic.Uint64
+	keys     *cache[keySnapshot]
+	aliases  *cache[aliasSnapshot]
+}
+
+func newSnapshots(most int, idleAfter time.Duration) *snapshots {
+	s := new(snapshots)
+	s.keys = newCache[keySnapshot](&s.versions, most, idleAfter)
+	s.aliases = newCache[aliasSnapshot](&s.versions, most, idleAfter)
+	return s
+}
+
+func (s *snapshots) invalidate(n sqldb.Shard) { s.versions[n].Add(1) }
+
+func (s *snapshots) invalidateAll() {
+	for i := range s.versions {
+		s.versions[i].Add(1)
+	}
+}
+
+func (s *snapshots) dropIdle(now time.Time) {
+	s.keys.dropIdle(now)
+	s.aliases.dropIdle(now)
+}
+
+// entry is one loaded value. Stale entries stay until they are replaced: the
+// next load takes the opened material from them.
+type entry[T any] struct {
+	value   *T
+	shard   sqldb.Shard
+	version uint64
+	used    atomic.Int64 // Unix seconds of the last use
+}
+
+// flight is a load that is under way. Requests join it only if they saw the
+// same version: one that came after a change must not get what was read
+// before it.
+type flight struct {
+	name    resourceName
+	version uint64
+}
+
+type landing[T any] struct {
+	done  chan struct{} // closed when value and err are set
+	value *T
+	err   error
+}
+
+type cache[T any] struct {
+	versions  *[256]atomic.Uint64
+	most      int
+	idleAfter time.Duration
+
+	mu      sync.RWMutex
+	entries map[resourceName]*entry[T]
+	flights map[flight]*landing[T]
+}
+
+func newCache[T any](versions *[256]atomic.Uint64, most int, idleAfter time.Duration) *cache[T] {
+	return &cache[T]{
+		versions: versions, most: most, idleAfter: idleAfter,
+		entries: make(map[resourceName]*entry[T]),
+		flights: make(map[flight]*landing[T]),
+	}
+}
+
+// loadTimeout bounds a load, which belongs to no single request.
+const loadTimeout = 10 * time.Second
+
+// get returns the value of n, loading it if need be. While fresh is false
+// nothing is taken from memory and nothing kept. load is given the value that
+// was last known, or nil.
+func (c *cache[T]) get(ctx context.Context, n resourceName, fresh bool, now time.Time, load func(ctx context.Context, last *T) (*T, error)) (*T, error) {
+	c.mu.RLock()
+	e := c.entries[n]
+	c.mu.RUnlock()
+	var last *T
+	if e != nil {
+		last = e.value
+		if fresh && e.version == c.versions[e.shard].Load() {
+			if unix := now.Unix(); e.used.Load() != unix {
+				e.used.Store(unix)
+			}
+			return e.value, nil
+		}
+	}
+	if !fresh {
+		return load(ctx, last)
+	}
+	shard := sqldb.ShardOf(n.arn())
+	f := flight{name: n, version: c.versions[shard].Load()}
+
+	c.mu.Lock()
+	l, joined := c.flights[f]
+	if !joined {
+		l = &landing[T]{done: make(chan struct{})}
+		c.flights[f] = l
+	}
+	c.mu.Unlock()
+	if joined {
+		select {
+		case <-l.done:
+			return l.value, l.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	c.land(ctx, f, shard, l, now, func(ctx context.Context) (*T, error) { return load(ctx, last) })
+	return l.value, l.err
+}
+
+// land performs a flight and wakes who joined it, also when load panics.
+func (c *cache[T]) land(ctx context.Context, f flight, shard sqldb.Shard, l *landing[T], now time.Time, load func(context.Context) (*T, error)) {
+	l.err = errors.New("loading panicked")
+	defer func() {
+		c.mu.Lock()
+		delete(c.flights, f)
+		if l.err == nil {
+			e := &entry[T]{value: l.value, shard: shard, version: f.version}
+			e.used.Store(now.Unix())
+			c.makeRoom()
+			c.entries[f.name] = e
+		} else {
+			delete(c.entries, f.name)
+		}
+		c.mu.Unlock()
+		close(l.done)
+	}()
+	// The others who wait must not fail because the first one hangs up.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
+	defer cancel()
+	l.value, l.err = load(ctx)
+}
+
+// makeRoom keeps the map bounded: of a few entries picked at random, the one
+// that was not used for longest goes.
+func (c *cache[T]) makeRoom() {
+	for len(c.entries) >= c.most {
+		var victim resourceName
+		oldest, seen := int64(0), 0
+		for n, e := range c.entries {
+			if used := e.used.Load(); seen == 0 || used < oldest {
+				victim, oldest = n, used
+			}
+			if seen++; seen == 8 {
+				break
+			}
+		}
+		delete(c.entries, victim)
+	}
+}
+
+func (c *cache[T]) dropIdle(now time.Time) {
+	limit := now.Add(-c.idleAfter).Unix()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n, e := range c.entries {
+		if e.used.Load() < limit {
+			delete(c.entries, n)
+		}
+	}
+	if len(c.entries) == 0 {
+		// A map keeps the room of the most it ever held.
+		c.entries = make(map[resourceName]*entry[T])
+	}
+}
+
+// errGone: the row is not there.
+var errGone = errors.New("does not exist")
+
+// keySnapshot returns the key that n, not an alias, names; errGone if there is
+// none.
+func (s *Service) keySnapshot(ctx context.Context, call *access.Call, n resourceName) (*keySnapshot, error) {
+	return s.snapshots.keys.get(ctx, n, s.db.Fresh(), call.Time, func(ctx context.Context, last *keySnapshot) (*keySnapshot, error) {
+		return s.loadKey(ctx, n.arn(), last)
+	})
+}
+
+func (s *Service) loadKey(ctx context.Context, keyARN string, last *keySnapshot) (*keySnapshot, error) {
+	var row keyRow
+	var handle []byte
+	err := s.db.QueryRow(ctx, `SELECT `+keyColumns+`, handle
+		FROM kms_keys k JOIN kms_materials m ON m.key_arn = k.arn AND m.material_id = k.material_id
+		WHERE k.arn = $1 AND k.state <> 'Destroyed'`, keyARN).Scan(append(row.columns(), &handle)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errGone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("loading key %s: %w", keyARN, err)
+	}
+	k := &keySnapshot{
+		arn: row.arn, account: row.account, id: row.id, spec: row.spec, usage: row.usage, origin: row.origin,
+		state: row.state, materialID: row.materialID,
+	}
+	if k.resource, err = row.resource(); err != nil {
+		return nil, err
+	}
+	if l := s.lineages.Load(); l != nil {
+		if k.deactivated, err = (*l).Deactivated(ctx, row.arn); err != nil {
+			return nil, fmt.Errorf("asking for the generation of %s: %w", row.arn, err)
+		}
+	}
+	if last != nil {
+		k.use = last.use
+	} else {
+		k.use = &keyUse{arn: row.arn}
+	}
+	if k.state != stateEnabled {
+		return k, nil
+	}
+	// A key that was already open stays open, if it is still the same bytes.
+	// Opening checks that the handle belongs to this very row.
+	sum := sha256.Sum256(handle)
+	if last != nil && last.material != nil && last.material.id == row.materialID && last.material.handle == sum {
+		k.material = last.material
+		return k, nil
+	}
+	key, err := s.backend.Open(ctx, row.ref(), row.spec, handle)
+	if err != nil {
+		return nil, fmt.Errorf("opening the material of %s: %w", row.arn, err)
+	}
+	k.material = newMaterial(key, row.materialID, sum)
+	return k, nil
+}
+
+// aliasSnapshot returns the alias that n names; errGone if there is none.
+func (s *Service) aliasSnapshot(ctx context.Context, call *access.Call, n resourceName) (*aliasSnapshot, error) {
+	return s.snapshots.aliases.get(ctx, n, s.db.Fresh(), call.Time, func(ctx context.Context, _ *aliasSnapshot) (*aliasSnapshot, error) {
+		return s.loadAlias(ctx, n.arn())
+	})
+}
+
+func (s *Service) loadAlias(ctx context.Context, aliasARN string) (*aliasSnapshot, error) {
+	row, err := s.readAlias(ctx, aliasARN)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errGone
+	}
+	if err != nil {
+		return nil, err
+	}
+	a := &aliasSnapshot{target: resourceName{account: row.account, region: row.region, name: row.keyID()}}
+	l := s.lineages.Load()
+	if l == nil {
+		return a, nil
+	}
+	arns, err := (*l).Lineage(ctx, aliasARN)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the lineage of %s: %w", aliasARN, err)
+	}
+	for _, keyARN := range arns {
+		// A lineage lives in the account and Region of its alias.
+		n := resourceName{account: row.account, region: row.region, name: keyIDOf(keyARN)}
+		if n.arn() == keyARN && n != a.target && !slices.Contains(a.lineage, n) {
+			a.lineage = append(a.lineage, n)
+		}
+	}
+	return a, nil
+}
+
+// target is what a request for a cryptographic operation named: the key that
+// stands behind the name now and, if the name is the alias of a lineage, the
+// other generations that may still verify and decrypt for it.
+type target struct {
+	name    resourceName // as given
+	key     *keySnapshot
+	lineage []resourceName
+}
+
+// find returns what keyID names, in any form. It asks nobody for permission.
+func (s *Service) find(ctx context.Context, call *access.Call, action, keyID string, grantTokens []string) (target, error) {
+	if err := checkGrantTokens(grantTokens); err != nil {
+		return target{}, err
+	}
+	n, err := parseName(call, keyID)
+	if err != nil {
+		return target{}, err
+	}
+	t, keyName := target{name: n}, n
+	if n.isAlias() {
+		a, err := s.aliasSnapshot(ctx, call, n)
+		if errors.Is(err, errGone) {
+			return target{}, s.missing(ctx, call, action, n)
+		}
+		if err != nil {
+			return target{}, err
+		}
+		keyName, t.lineage = a.target, a.lineage
+	}
+	t.key, err = s.keySnapshot(ctx, call, keyName)
+	if errors.Is(err, errGone) {
+		return target{}, s.missing(ctx, call, action, n)
+	}
+	return t, err
+}
+
+// findAllowed is find, and then the Guard's answer about the key.
+func (s *Service) findAllowed(ctx context.Context, call *access.Call, action, keyID string, grantTokens []string) (target, error) {
+	t, err := s.find(ctx, call, action, keyID, grantTokens)
+	if err != nil {
+		return t, err
+	}
+	return t, s.guard.Check(ctx, call, action, t.key.resource)
+}
+
+// usable says whether the key, in its state, of its usage and spec, does
+// operation with algorithm.
+func (k *keySnapshot) usable(operation, algorithm string) error {
+	if err := checkState(operation, k.arn, k.state); err != nil {
+		return err
+	}
+	return checkUsage(operation, k.arn, k.usage, string(k.spec), algorithm, k.spec.Algorithms(k.usage))
+}
+
+// originates refuses operation on a generation that was retired from making
+// new signatures, ciphertexts and MACs (PCI DSS 3.7.5). What it made before can
+// still be verified and decrypted.
+func (k *keySnapshot) originates(operation string) error {
+	if !k.deactivated {
+		return nil
+	}
+	return awsapi.Errorf("KMSInvalidStateException",
+		"%s is a deactivated generation: it verifies and decrypts, but is no longer used for %s. "+
+			"Use the alias of its lineage, or roll the lineage back to this generation.", k.arn, operation)
+}
+
+// cryptoError translates what a key store says. Anything it does not know stays
+// as it is and becomes the internal error.
+func cryptoError(err error, algorithm string, spec keystore.Spec) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, keystore.ErrInvalidCiphertext):
+		return awsapi.Errorf("InvalidCiphertextException", "")
+	case errors.Is(err, keystore.ErrInvalidSignature):
+		return awsapi.Errorf("KMSInvalidSignatureException", "")
+	case errors.Is(err, keystore.ErrUnsupported):
+		return awsapi.Errorf("InvalidKeyUsageException", "Algorithm %s is incompatible with key spec %s.", algorithm, spec)
+	case errors.Is(err, keystore.ErrMessageType), errors.Is(err, keystore.ErrMessageLength),
+		errors.Is(err, keystore.ErrInvalidPublicKey):
+		return awsapi.Errorf("ValidationException", "%s", err)
+	}
+	return fmt.Errorf("using the key material: %w", err)
+}
+
+// peek returns what is kept of n, stale or not, or nil.
+func (c *cache[T]) peek(n resourceName) *T {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if e := c.entries[n]; e != nil {
+		return e.value
+	}
+	return nil
+}
