@@ -1,5 +1,15 @@
 package rotation
 
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
 // Policy says what turns, where, when and how. It is one document, the same in
 // the API and in a manifest; strict readers refuse unknown members. Members that
 // are left out get the safe default named here when Validate has passed and
@@ -91,4 +101,117 @@ func (p *Policy) Local() bool { return p.Target == TargetLocal }
 // AliasARN names the alias, and so the lineage within its target.
 func (p *Policy) AliasARN() string {
 	return "arn:aws:kms:" + p.Region + ":" + p.Account + ":" + p.Alias
+}
+
+// WithDefaults returns p with every member that was left out filled in, except
+// Overlap, whose default depends on the usage of the key that retires.
+func (p Policy) WithDefaults() Policy {
+	fill(&p.Rotator, "key")
+	fill(&p.Target, TargetLocal)
+	fill(&p.Mode, ModeStaged)
+	fill(&p.Deactivate, DeactivateEnforce)
+	fill(&p.Adopt, AdoptKeep)
+	fill(&p.Suspend, Duration(7*day))
+	fill(&p.MaxAttempts, 12)
+	fill(&p.Backoff, Duration(5*time.Second))
+	fill(&p.MaxKeysPerDay, 24)
+	if p.Mode == ModeStaged {
+		fill(&p.Lead, Duration(day))
+	}
+	if p.Destroy != nil {
+		rule := *p.Destroy
+		fill(&rule.PendingWindow, Duration(30*day))
+		p.Destroy = &rule
+	}
+	return p
+}
+
+func fill[T comparable](member *T, value T) {
+	var zero T
+	if *member == zero {
+		*member = value
+	}
+}
+
+var (
+	namePattern    = regexp.MustCompile(`^[A-Za-z0-9_./-]{1,128}$`)
+	aliasPattern   = regexp.MustCompile(`^alias/[A-Za-z0-9/_-]{1,250}$`)
+	targetPattern  = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
+	regionPattern  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$`)
+	wordPattern    = regexp.MustCompile(`^[A-Z0-9_]{1,64}$`)
+)
+
+// Validate reports everything that is wrong with p, each with the name of its
+// member, or nil. Members that were left out are taken as their defaults.
+func (p Policy) Validate() error {
+	p = p.WithDefaults()
+	var errs []error
+	check := func(ok bool, member, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(member+": "+format, args...))
+		}
+	}
+	check(namePattern.MatchString(p.Name), "name", "expected 1 to 128 of A–Z a–z 0–9 _ . / -, not %q", clip(p.Name))
+	check(len(p.Description) <= 1024, "description", "at most 1024 bytes")
+	check(aliasPattern.MatchString(p.Alias), "alias", "expected alias/ and up to 250 of A–Z a–z 0–9 / _ -, not %q", clip(p.Alias))
+	check(!strings.HasPrefix(p.Alias, "alias/aws/"), "alias", "alias/aws/ belongs to AWS: its keys cannot be turned")
+	for _, suffix := range []string{"/next", "/previous"} {
+		check(!strings.HasSuffix(p.Alias, suffix), "alias", "it ends in %s, the name of another lineage's generation", suffix)
+	}
+	check(targetPattern.MatchString(p.Target), "target", "expected up to 64 of A–Z a–z 0–9 _ -, not %q", clip(p.Target))
+	check(targetPattern.MatchString(p.Rotator), "rotator", "expected up to 64 of A–Z a–z 0–9 _ -, not %q", clip(p.Rotator))
+	check(p.Account == "" || accountPattern.MatchString(p.Account), "account", "expected 12 digits, not %q", clip(p.Account))
+	check(p.Region == "" || regionPattern.MatchString(p.Region), "region", "expected a Region as eu-central-1, not %q", clip(p.Region))
+	check(p.Spec == "" || wordPattern.MatchString(p.Spec), "spec", "expected a key spec as RSA_2048, not %q", clip(p.Spec))
+	check(p.Usage == "" || wordPattern.MatchString(p.Usage), "usage", "expected a key usage as SIGN_VERIFY, not %q", clip(p.Usage))
+	check(p.MaxAttempts >= 1 && p.MaxAttempts <= 1000, "maxAttempts", "expected 1 to 1000, not %d", p.MaxAttempts)
+	check(p.MaxKeysPerDay >= 1 && p.MaxKeysPerDay <= 1_000_000, "maxKeysPerDay", "expected 1 to 1000000, not %d", p.MaxKeysPerDay)
+	errs = append(errs, p.validateTimes()...)
+	return errors.Join(errs...)
+}
+
+func (p *Policy) validateTimes() (errs []error) {
+	if _, err := p.calendar(); err != nil {
+		errs = append(errs, err)
+	}
+	for i, f := range p.Freeze {
+		if err := f.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("freeze[%d]: %w", i, err))
+		}
+	}
+	finite := map[string]Duration{"window": p.Window, "spread": p.Spread, "lead": p.Lead, "suspend": p.Suspend, "backoff": p.Backoff}
+	for _, member := range slices.Sorted(maps.Keys(finite)) {
+		if d := finite[member]; d == Forever || d < 0 {
+			errs = append(errs, fmt.Errorf("%s: it must end", member))
+		}
+	}
+	if p.Schedule == "" && (p.Window != 0 || p.Spread != 0) {
+		errs = append(errs, errors.New("schedule: window and spread mean nothing without it"))
+	}
+	switch p.Mode {
+	case ModeStaged:
+	case ModeInstant:
+		if p.Lead != 0 {
+			errs = append(errs, errors.New("lead: mode instant publishes nothing ahead"))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("mode: expected staged or instant, not %q", clip(string(p.Mode))))
+	}
+	if d := p.Deactivate; d != DeactivateEnforce && d != DeactivateDeny && d != DeactivateNever {
+		errs = append(errs, fmt.Errorf("deactivate: expected enforce, deny or never, not %q", clip(string(d))))
+	}
+	if a := p.Adopt; a != AdoptKeep && a != AdoptFull {
+		errs = append(errs, fmt.Errorf("adopt: expected keep or full, not %q", clip(string(a))))
+	}
+	if r := p.Destroy; r != nil {
+		w := r.PendingWindow.std()
+		if w < 7*day || w > 30*day || w%day != 0 {
+			errs = append(errs, fmt.Errorf("destroy.pendingWindow: expected whole days, 7d to 30d, not %s", r.PendingWindow))
+		}
+		if p.Overlap == Forever {
+			errs = append(errs, errors.New("destroy: the overlap is forever, so nothing is ever destroyed"))
+		}
+	}
+	return errs
 }

@@ -34,9 +34,16 @@ type Job struct {
 	Target Target
 	Now    time.Time
 
+	// Closed means that an earlier attempt of the step may have been applied, but that it must not be done
+	// now: the window has closed, a freeze has begun, or the attempts are used up. The rotator only looks. When the step has been done it says so as
+	// ever; when not, it changes nothing and returns ErrNotDone.
+	Closed bool
+
 	Active *Generation // that the lineage says the alias names; nil: the lineage is new
 	Old    *Generation // of Row.Data.OldKey; nil when that is empty or not yet recorded
 	New    *Generation // of Row.Data.NewKey; likewise
+
+	held *Row // Row.Data.Holds
 }
 
 // Target is a place that speaks the AWS APIs.
@@ -100,7 +107,8 @@ type Check struct {
 	Hint   string `json:"hint,omitzero"` // what to do when it is not OK
 }
 
-// StepError is an error that further attempts cannot mend. Drift means that
+// StepError is an error that further attempts cannot mend, of a step that was not
+// applied: only then may its rotation be canceled. Drift means that
 // another hand changed something under the rotation; nothing was overwritten.
 type StepError struct {
 	Err   error
@@ -111,7 +119,11 @@ type StepError struct {
 func (e *StepError) Error() string { return e.Err.Error() }
 func (e *StepError) Unwrap() error { return e.Err }
 
-// Permanent marks err as one that trying again cannot mend.
+// ErrNotDone answers a Job that is Closed: the step has not been done.
+var ErrNotDone = errors.New("the step has not been done")
+
+// Permanent marks err as one that trying again cannot mend. It also says that
+// the step has not been applied.
 func Permanent(err error, hint string) error { return &StepError{Err: err, Hint: hint} }
 
 // Drift reports that another hand changed something; hint says what to do about it.

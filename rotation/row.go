@@ -16,7 +16,7 @@ import "time"
 // A roll back is a row of its own. While it runs, the row that retires the
 // generation it goes back to is held; it ends as rolled-back.
 type Row struct {
-	ID     string // also the token of the calls made for it where no better one is named
+	ID     string
 	Policy string // ARN of the policy
 	Gen    int64  // counts the writes to the row; fences every write
 	Kind   Kind
@@ -26,13 +26,14 @@ type Row struct {
 	// switched. Every policy has exactly one, or a database constraint is broken.
 	Head bool
 
-	Step     Step   // the next step, or the one under way
+	Step     Step   // the next step, or the one under way; empty: the first one
 	Begun    bool   // Step was begun, and may have been done
 	Attempt  int    // failed attempts of Step so far
 	Error    string // of the last attempt, or why it waits for a person
 	Hint     string // what a person can do
 	Switched bool   // the alias names the new generation
 
+	Parked     bool      // the policy was paused when it became due
 	Due        time.Time // when Step may be done next; zero: at no time, a person must act
 	Start      time.Time // the window in which the rotation begins and switches
 	WindowEnd  time.Time // zero: no window holds it back
@@ -53,6 +54,9 @@ type Row struct {
 
 // Wake returns when an engine must look at the row: zero for never.
 func (r *Row) Wake() time.Time {
+	if r.Parked {
+		return time.Time{}
+	}
 	if r.LeaseUntil.After(r.Due) {
 		return r.LeaseUntil
 	}
@@ -66,6 +70,7 @@ type Data struct {
 	NewKey string `json:"newKey,omitzero"` // ARN of the pending key; roll back: of the generation to go back to
 	Spec   string `json:"spec,omitzero"`   // of OldKey
 	Usage  string `json:"usage,omitzero"`  // of OldKey
+	Made   Made   `json:"made,omitzero"`   // where OldKey came from
 
 	DoneAt map[Step]time.Time `json:"doneAt,omitzero"` // step → when it was done; what waits count from
 	Accept bool               `json:"accept,omitzero"` // a person accepts what stands behind the alias, though another hand put it there

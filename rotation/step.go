@@ -52,7 +52,7 @@ type StepDef struct {
 	After Step
 	Delay Duration
 
-	Windowed bool   // only inside the row's window
+	Windowed bool   // only inside the row's window, unless a person asked for the rotation
 	Pivot    bool   // the switch: when it is done the row has Switched
 	Creates  bool   // makes something new: counted by MaxKeysPerDay
 	Harms    bool   // disables or deletes OldKey: skipped for adopted keys unless the policy says full
@@ -95,7 +95,7 @@ func KeySteps(row *Row, p *Policy) []StepDef {
 
 func rotateSteps(row *Row, p *Policy) []StepDef {
 	steps := []StepDef{
-		{Name: StepInspect, Windowed: p.beginsInWindow(row)},
+		{Name: StepInspect, Windowed: p.fits(row.Start, row.WindowEnd)},
 		{Name: StepCreate, Creates: true},
 		{Name: StepPublish},
 		{Name: StepTest, After: StepPublish, Delay: p.Lead, Windowed: true},
@@ -114,13 +114,6 @@ func rotateSteps(row *Row, p *Policy) []StepDef {
 		steps[3].Delay, steps[4].Delay = 0, 0
 	}
 	return steps
-}
-
-// beginsInWindow reports whether the whole preparation fits into the row's window.
-// Otherwise the rotation begins ahead of the window, so that the switch, not the
-// preparation that nobody notices, happens when the schedule says.
-func (p *Policy) beginsInWindow(row *Row) bool {
-	return p.Mode == ModeInstant || row.WindowEnd.IsZero() || row.Start.Add(p.Lead.std()).Before(row.WindowEnd)
 }
 
 // overlap returns how long a generation of the usage may still be needed.
