@@ -117,3 +117,26 @@ func combine(q *Question, resource Result, identity, crossAccount bool) (bool, C
 func (d *Decision) add(a *Attached, r Result) {
 	d.Reasons = append(d.Reasons, Reason{Policy: a.Name, Sid: a.Policy.Sid(r.Statement), Index: r.Statement, Effect: r.Effect})
 }
+
+// String is the cause in the words of the audit log.
+func (c Cause) String() string {
+	switch c {
+	case NoIdentityAllow:
+		return "no identity-based policy allows"
+	case NoResourceAllow:
+		return "no resource-based policy allows"
+	case IdentityDeny:
+		return "explicit deny in an identity-based policy"
+	case ResourceDeny:
+		return "explicit deny in a resource-based policy"
+	case AllowedByResource:
+		return "allowed by the resource-based policy"
+	case AllowedByIdentity:
+		return "allowed by identity-based policies"
+	case AllowedByBoth:
+		return "allowed by identity-based and resource-based policies"
+	case AllowedAsRoot:
+		return "allowed as the account's root user"
+	}
+	return "unknown"
+}

@@ -1,0 +1,69 @@
+package access
+
+import (
+	"strings"
+
+	"github.com/keyturn/keyturn/arn"
+	"github.com/keyturn/keyturn/policy"
+)
+
+// Types of callers, as CloudTrail's userIdentity.type writes them.
+const (
+	Root        = "Root"
+	IAMUser     = "IAMUser"
+	AssumedRole = "AssumedRole"
+	AWSService  = "AWSService"
+)
+
+// A Caller is who asks, as the signature proved it. It is immutable and shared by all requests of its access key.
+type Caller struct {
+	Account     string // twelve digits
+	ARN         string // arn:aws:iam::…:user/bob, …:root, arn:aws:sts::…:assumed-role/Role/session; of a service: its name
+	UserID      string // AIDA…, AROA…:session; of a root user: the account
+	UserName    string // of a user; else empty
+	AccessKeyID string
+	Type        string // Root, IAMUser, AssumedRole or AWSService
+	RoleARN     string // of an assumed role: the role's own ARN, with its path
+
+	// Policies are the identity policies that speak for the caller.
+	Policies []policy.Attached
+
+	used *lastUse // nil where nothing is kept
+}
+
+// principal is the caller in the words of policies.
+func (c *Caller) principal() policy.Principal {
+	p := policy.Principal{ARN: c.ARN, Account: c.Account, UserID: c.UserID, Root: c.Type == Root}
+	switch c.Type {
+	case AssumedRole:
+		if p.RoleARN = c.RoleARN; p.RoleARN == "" {
+			p.RoleARN = roleOf(c.ARN)
+		}
+	case AWSService:
+		p.Service = c.ARN
+	}
+	return p
+}
+
+// roleOf derives the role of a session, as far as its name tells: paths do not stand in session ARNs.
+func roleOf(session string) string {
+	a, err := arn.Parse(session)
+	if err != nil {
+		return ""
+	}
+	typ, id := a.Cut()
+	name, _, _ := strings.Cut(id, "/")
+	if typ != "assumed-role" || name == "" {
+		return ""
+	}
+	a.Service, a.Resource = "iam", "role/"+name
+	return a.String()
+}
+
+// RootARN names an account's root user.
+func RootARN(account string) string { return "arn:aws:iam::" + account + ":root" }
+
+// UserARN names a user. path begins and ends with a slash.
+func UserARN(account, path, name string) string {
+	return "arn:aws:iam::" + account + ":user" + path + name
+}

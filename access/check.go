@@ -1,0 +1,73 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/keyturn/keyturn/policy"
+)
+
+// Check decides whether the call's caller may do action ("kms:Sign") to r, and remembers the decision and its reasons for
+// the record that Finish writes. It returns nil, a *Denied, or an error when the decision could not be recorded; only nil
+// permits the act.
+//
+// When the call changes something, the decision, allowed or denied, is durable in the audit log before Check returns: a
+// crash behind it cannot hide what was about to happen. For a read-only call the one record of Finish, which must succeed
+// before the answer is released, does. Every call must be finished, denied ones too.
+func (g *Guard) Check(ctx context.Context, call *Call, action string, r Resource) error {
+	if call.finished {
+		return errors.New("checking access: the call is finished")
+	}
+	if r.ARN == "" {
+		r.ARN = "*"
+	}
+	call.Touched(r.ARN, r.Account, r.Type)
+	if call.Caller == nil {
+		call.remember(action, r.ARN, policy.Decision{})
+		return &Denied{Action: action, Resource: r.ARN, caller: "anonymous"}
+	}
+	d := decide(call.Caller, action, &r, call.reasonBuffer())
+	call.remember(action, r.ARN, d)
+	if !call.ReadOnly {
+		if err := g.recordDecision(ctx, call); err != nil {
+			return fmt.Errorf("recording decision: %w", err)
+		}
+	}
+	if !d.Allowed {
+		return &Denied{Action: action, Resource: r.ARN, Decision: d, caller: call.Caller.ARN}
+	}
+	return nil
+}
+
+// Allows answers as Check would, without remembering or recording anything. It is for questions that permit nothing by
+// themselves: would this new key policy still let its author change it, who depends on a key. Never act on its word.
+func (g *Guard) Allows(caller *Caller, action string, r Resource) bool {
+	if caller == nil {
+		return false
+	}
+	if r.ARN == "" {
+		r.ARN = "*"
+	}
+	return decide(caller, action, &r, nil).Allowed
+}
+
+func decide(caller *Caller, action string, r *Resource, buf []policy.Reason) policy.Decision {
+	q := policy.Question{
+		Request:  policy.Request{Principal: caller.principal(), Action: action, Resource: r.ARN},
+		Owner:    r.Account,
+		Resource: policy.Attached{Name: resourcePolicyName(r), Policy: r.Policy},
+		Identity: caller.Policies,
+	}
+	if q.Owner == "" {
+		q.Owner = caller.Account
+	}
+	return policy.Decide(&q, buf)
+}
+
+func resourcePolicyName(r *Resource) string {
+	if r.Type == "AWS::KMS::Key" {
+		return "key policy"
+	}
+	return "resource policy"
+}
