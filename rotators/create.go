@@ -1,0 +1,253 @@
+package rotators
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// create makes the successor, or finds the one that an earlier attempt has made.
+//
+// CreateKey cannot be made idempotent: it has no client token, and an answer that is lost leaves a key nobody has
+// heard of. So the call is fenced by three writes of the row:
+//
+//	intent  the row says that the next claim may call CreateKey
+//	call    CreateKey, with the row's token as a tag; at most once for each intent
+//	made    the row names the key; what else it needs comes after
+//
+// Whoever finds an intent that may have been used before looks for the key by its tag, through all pages of
+// ListKeys, before it writes a new intent.
+func (t *turn) create(ctx context.Context) (rotation.Outcome, error) {
+	switch {
+	case t.Row.Data.NewKey != "":
+		return t.finish(ctx)
+	case t.note(noteIntent) == "":
+		// No attempt under this token can have made a key.
+		if t.Closed {
+			return rotation.Outcome{}, rotation.ErrNotDone
+		}
+		return t.intend(), nil
+	case !t.mark(noteIntent):
+		return t.recover(ctx)
+	}
+	old, err := t.describe(ctx, t.Row.Data.OldKey)
+	if err != nil {
+		return rotation.Outcome{}, err
+	}
+	if old == nil {
+		return rotation.Outcome{}, rotation.Drift("let the alias name a key that exists", "the present key %s is gone", t.Row.Data.OldKey)
+	}
+	if err := t.turnable(old); err != nil {
+		return rotation.Outcome{}, err
+	}
+	in, err := t.successor(ctx, old)
+	if err != nil {
+		return rotation.Outcome{}, err
+	}
+	if t.Closed {
+		return rotation.Outcome{}, rotation.ErrNotDone
+	}
+	made, err := t.client.CreateKey(ctx, in)
+	if err != nil {
+		return rotation.Outcome{}, fmt.Errorf("making the successor: %w", err)
+	}
+	// The key exists and no row names it yet. If we crash now, the next attempt finds the intent used and searches.
+	return t.made(made.KeyMetadata), nil
+}
+
+// intend stores that the next claim of the row may call CreateKey once.
+func (t *turn) intend() rotation.Outcome {
+	return rotation.Outcome{Data: rotation.Data{Notes: map[string]string{noteIntent: t.claim(), noteSearch: ""}}, Wait: time.Nanosecond}
+}
+
+// made records the new key at once, before anything else is done with it.
+func (t *turn) made(meta *types.KeyMetadata) rotation.Outcome {
+	arn := aws.ToString(meta.Arn)
+	return rotation.Outcome{
+		Data: rotation.Data{NewKey: arn},
+		Generations: []rotation.GenerationChange{{
+			Key: arn, State: rotation.StatePreActivation, Made: rotation.MadeByKeyturn,
+			Spec: string(meta.KeySpec), Usage: string(meta.KeyUsage),
+		}},
+		// What else the key needs is done by the next attempt of this step, when the row names it.
+		Wait: time.Nanosecond,
+		Note: fmt.Sprintf("made %s (%s, %s)", arn, meta.KeySpec, meta.KeyUsage),
+	}
+}
+
+// successor reads what the present key is like and answers the call that makes one like it.
+func (t *turn) successor(ctx context.Context, old *types.KeyMetadata) (*kms.CreateKeyInput, error) {
+	tags, err := t.tags(ctx, t.Row.Data.OldKey)
+	if err != nil {
+		return nil, err
+	}
+	text, err := t.keyPolicy(ctx, t.Row.Data.OldKey)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := parseDocument(text)
+	if err != nil {
+		return nil, err
+	}
+	policy, _ := doc.successor(t.Row.Data.OldKey, "")
+	in := &kms.CreateKeyInput{
+		KeySpec: t.successorSpec(old), KeyUsage: old.KeyUsage, Origin: types.OriginTypeAwsKms,
+		Policy: aws.String(policy.String()), Tags: t.successorTags(tags),
+	}
+	if d := aws.ToString(old.Description); d != "" {
+		in.Description = &d
+	}
+	if len(in.Tags) > maxTags {
+		return nil, permanent(fmt.Sprintf("remove tags from the present key until %d are left", maxTags-3),
+			"the successor would carry %d tags and a key can carry %d", len(in.Tags), maxTags)
+	}
+	return in, nil
+}
+
+const maxTags = 50
+
+// successorTags are the present key's own tags and Keyturn's three. Tags of AWS itself cannot be set by anybody.
+func (t *turn) successorTags(old map[string]string) []types.Tag {
+	all := map[string]string{tagRotation: t.Row.Token, tagLineage: t.lineage()}
+	if t.Old != nil {
+		all[tagGeneration] = strconv.Itoa(t.Old.Number + 1)
+	}
+	for k, v := range old {
+		if !strings.HasPrefix(k, tagPrefix) && !strings.HasPrefix(strings.ToLower(k), "aws:") {
+			all[k] = v
+		}
+	}
+	tags := make([]types.Tag, 0, len(all))
+	for k, v := range all {
+		tags = append(tags, types.Tag{TagKey: aws.String(k), TagValue: aws.String(v)})
+	}
+	slices.SortFunc(tags, func(a, b types.Tag) int { return strings.Compare(*a.TagKey, *b.TagKey) })
+	return tags
+}
+
+// finish gives the new key what CreateKey cannot: mentions of its own ARN in its policy, the automatic
+// rotation setting, grants. It is done again whole when any of it failed.
+func (t *turn) finish(ctx context.Context) (rotation.Outcome, error) {
+	meta, err := t.fresh(ctx)
+	if err != nil {
+		return rotation.Outcome{}, err
+	}
+	var did []string
+	for _, do := range []func(context.Context, *types.KeyMetadata) (string, error){t.finishPolicy, t.finishRotation, t.finishGrants} {
+		note, err := do(ctx, meta)
+		if err != nil {
+			return rotation.Outcome{}, err
+		}
+		if note != "" {
+			did = append(did, note)
+		}
+	}
+	return rotation.Outcome{Note: strings.Join(did, "; ")}, nil
+}
+
+// finishPolicy compares the new key's policy with what the present key's policy asks for now, and writes it only where
+// a mention of the key itself had to wait until its ARN was known.
+func (t *turn) finishPolicy(ctx context.Context, meta *types.KeyMetadata) (string, error) {
+	want, rest, err := t.successorPolicy(ctx)
+	if err != nil || !rest {
+		return "", err
+	}
+	have, err := t.keyPolicy(ctx, t.Row.Data.NewKey)
+	if err != nil || samePolicyText(have, want) {
+		return "", err
+	}
+	if t.Closed {
+		return "", rotation.ErrNotDone
+	}
+	_, err = t.client.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: meta.Arn, PolicyName: aws.String("default"), Policy: &want})
+	if err != nil {
+		return "", fmt.Errorf("writing the new key's ARN into its policy: %w", err)
+	}
+	return "its policy names it instead of its predecessor", nil
+}
+
+// successorPolicy is the policy that the new key should have by what the present key's policy says now.
+func (t *turn) successorPolicy(ctx context.Context) (text string, rest bool, err error) {
+	old, err := t.keyPolicy(ctx, t.Row.Data.OldKey)
+	if err != nil {
+		return "", false, err
+	}
+	doc, err := parseDocument(old)
+	if err != nil {
+		return "", false, err
+	}
+	want, rest := doc.successor(t.Row.Data.OldKey, t.Row.Data.NewKey)
+	return want.String(), rest, nil
+}
+
+// finishRotation carries over AWS's own automatic rotation, which only symmetric keys have.
+func (t *turn) finishRotation(ctx context.Context, meta *types.KeyMetadata) (string, error) {
+	if meta.KeySpec != types.KeySpecSymmetricDefault {
+		return "", nil
+	}
+	old, err := t.client.GetKeyRotationStatus(ctx, &kms.GetKeyRotationStatusInput{KeyId: &t.Row.Data.OldKey})
+	if isUnknownOperation(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading the automatic rotation of the present key: %w", err)
+	}
+	if !old.KeyRotationEnabled || t.Closed {
+		return "", nil
+	}
+	// Enabling it again with the same period changes nothing.
+	_, err = t.client.EnableKeyRotation(ctx, &kms.EnableKeyRotationInput{KeyId: meta.Arn, RotationPeriodInDays: old.RotationPeriodInDays})
+	if err != nil {
+		return "", fmt.Errorf("enabling automatic rotation: %w", err)
+	}
+	return fmt.Sprintf("automatic rotation every %d days", aws.ToInt32(old.RotationPeriodInDays)), nil
+}
+
+// finishGrants copies grants when the policy says so. A grant's name makes CreateGrant idempotent: the same name,
+// grantee and operations answer the same grant.
+func (t *turn) finishGrants(ctx context.Context, meta *types.KeyMetadata) (string, error) {
+	if !t.Policy.CopyGrants || t.Closed {
+		return "", nil
+	}
+	grants, err := t.grants(ctx, t.Row.Data.OldKey)
+	if isUnknownOperation(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	for _, g := range grants {
+		in := &kms.CreateGrantInput{
+			KeyId: meta.Arn, GranteePrincipal: g.GranteePrincipal, RetiringPrincipal: g.RetiringPrincipal,
+			Operations: g.Operations, Constraints: g.Constraints, Name: aws.String("keyturn-" + aws.ToString(g.GrantId)),
+		}
+		if _, err := t.client.CreateGrant(ctx, in); err != nil {
+			return "", fmt.Errorf("copying grant %s: %w", aws.ToString(g.GrantId), err)
+		}
+	}
+	if len(grants) == 0 {
+		return "", nil
+	}
+	return fmt.Sprintf("%d grants copied", len(grants)), nil
+}
+
+func (t *turn) grants(ctx context.Context, key string) ([]types.GrantListEntry, error) {
+	var all []types.GrantListEntry
+	pages := kms.NewListGrantsPaginator(t.client, &kms.ListGrantsInput{KeyId: &key})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("listing the grants of %s: %w", key, err)
+		}
+		all = append(all, page.Grants...)
+	}
+	return all, nil
+}

@@ -1,0 +1,393 @@
+package rotators
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// Plan implements rotation.Rotator. It reads, and makes dry runs; it changes nothing.
+func (r *keyRotator) Plan(ctx context.Context, job *rotation.Job) (*rotation.Plan, error) {
+	copied := *job
+	if copied.Row.Kind == "" {
+		copied.Row.Kind = rotation.KindRotate
+	}
+	p := &planning{turn: r.turn(&copied), plan: &rotation.Plan{Policy: job.Policy.Name}}
+	if err := p.look(ctx); err != nil {
+		return nil, classify(fmt.Errorf("planning: %w", err))
+	}
+	p.steps()
+	return p.plan, nil
+}
+
+// planning is one dry run.
+type planning struct {
+	*turn
+	plan      *rotation.Plan
+	meta      *types.KeyMetadata // of the present key
+	policy    *document          // of the present key; nil when it could not be read
+	rewrites  bool               // the successor's policy needs a second call
+	automatic int32              // days between automatic rotations; 0: off or not known
+	grants    []types.GrantListEntry
+}
+
+func (p *planning) check(name string, ok bool, hint, detail string, args ...any) {
+	if ok {
+		hint = ""
+	}
+	p.plan.Checks = append(p.plan.Checks, rotation.Check{Name: name, OK: ok, Detail: fmt.Sprintf(detail, args...), Hint: hint})
+}
+
+// refuse records an error of the rotation itself as a check that is not OK.
+func (p *planning) refuse(name string, err error) {
+	hint := "look at the error, then plan again"
+	var decided *rotation.StepError
+	if errors.As(classify(err), &decided) {
+		hint = decided.Hint
+	}
+	p.check(name, false, hint, "%v", err)
+}
+
+func (p *planning) warn(format string, args ...any) {
+	p.plan.Warnings = append(p.plan.Warnings, fmt.Sprintf(format, args...))
+}
+
+// look reads what a rotation would find. It returns an error only when nothing at all can be said.
+func (p *planning) look(ctx context.Context) error {
+	meta, err := p.describe(ctx, p.Policy.Alias)
+	if err != nil {
+		return err
+	}
+	if meta == nil {
+		p.check("alias", false, "create the alias and let it name the present key", "%s does not exist", p.Policy.Alias)
+		return nil
+	}
+	p.meta = meta
+	arn := aws.ToString(meta.Arn)
+	p.plan.Old = fmt.Sprintf("%s (%s, %s)", arn, meta.KeySpec, meta.KeyUsage)
+	p.plan.New = fmt.Sprintf("%s, %s", p.successorSpec(meta), meta.KeyUsage)
+	if p.Row.Data.OldKey == "" {
+		p.Row.Data.OldKey = arn
+	}
+	if p.Active != nil && p.Active.Key != arn {
+		p.refuse("alias", p.moved(arn, p.Active.Key))
+	} else {
+		p.check("alias", true, "", "%s names %s", p.Policy.Alias, arn)
+	}
+	if err := p.turnable(meta); err != nil {
+		p.refuse("key", err)
+	} else {
+		p.check("key", true, "", "%s, %s, %s, made %s", meta.KeySpec, meta.KeyUsage, meta.KeyState, aws.ToTime(meta.CreationDate).UTC().Format(time.RFC3339))
+	}
+	p.lookAtMigration()
+	for _, look := range []func(context.Context){p.lookAtPolicy, p.lookAtTags, p.lookAtNames, p.lookAtGrants, p.lookAtUse, p.lookAtRotation, p.lookAtPermissions} {
+		look(ctx)
+	}
+	if p.Policy.Mode == rotation.ModeInstant {
+		p.warn("mode is instant: the new key is used the moment it exists. Every verifier that keeps public keys for a while rejects its signatures until it asks again. " +
+			"Use mode staged unless all verification goes through the KMS")
+	}
+	if !p.Target.Local {
+		p.warn("services that stored the key's ARN instead of the alias (RDS, EBS, S3 defaults and others) do not follow the switch; " +
+			"permissions granted through kms:ResourceAliases do")
+	}
+	return nil
+}
+
+func (p *planning) lookAtMigration() {
+	spec := p.successorSpec(p.meta)
+	if spec == p.meta.KeySpec {
+		return
+	}
+	p.warn("this is a migration: the next key is of spec %s instead of %s. Every caller that names an algorithm, and every verifier, must know the new one before the switch",
+		spec, p.meta.KeySpec)
+}
+
+func (p *planning) lookAtPolicy(ctx context.Context) {
+	text, err := p.keyPolicy(ctx, p.Row.Data.OldKey)
+	if err != nil {
+		p.refuse("key policy", err)
+		return
+	}
+	doc, err := parseDocument(text)
+	if err != nil {
+		p.check("key policy", false, "mend the key policy", "%v", err)
+		return
+	}
+	p.policy = doc
+	_, p.rewrites = doc.successor(p.Row.Data.OldKey, "")
+	detail := "it is copied"
+	if p.rewrites {
+		detail = "it is copied, with mentions of the present key changed to the new one"
+	}
+	// AWS refuses a policy under which nobody could ever change the policy again. So do we, before anything is made.
+	p.check("key policy", doc.administrable(), "allow somebody kms:PutKeyPolicy in the key policy: CreateKey refuses a policy that locks everybody out", "%s", detail)
+}
+
+func (p *planning) lookAtTags(ctx context.Context) {
+	tags, err := p.tags(ctx, p.Row.Data.OldKey)
+	if err != nil {
+		p.refuse("tags", err)
+		return
+	}
+	n := len(p.successorTags(tags))
+	p.check("tags", n <= maxTags, "remove tags from the present key", "the new key would carry %d of at most %d", n, maxTags)
+}
+
+func (p *planning) lookAtNames(ctx context.Context) {
+	if longest := len(p.side("v999999")); longest > maxAlias {
+		p.check("alias names", false, "choose a shorter alias", "%s would be longer than %d characters", p.side("previous"), maxAlias)
+	} else if p.Active == nil {
+		if err := p.sideNamesFree(ctx, p.meta); err != nil {
+			p.refuse("alias names", err)
+		} else {
+			p.check("alias names", true, "", "%s, %s and %s are free", p.side("next"), p.side("previous"), p.side("v1"))
+		}
+	}
+	names, err := p.aliases(ctx, p.Row.Data.OldKey)
+	if err != nil {
+		p.refuse("who depends on it", err)
+		return
+	}
+	var others []string
+	for _, name := range names {
+		if name != p.Policy.Alias && !p.ourSideName(name) {
+			others = append(others, name)
+		}
+	}
+	p.check("who depends on it", true, "", "%d other aliases name the present key", len(others))
+	if len(others) > 0 {
+		p.warn("%s also name the present key and stay with it: the key is neither disabled nor deleted while they do", strings.Join(others, ", "))
+	}
+}
+
+const maxAlias = 256
+
+func (p *planning) lookAtGrants(ctx context.Context) {
+	grants, err := p.turn.grants(ctx, p.Row.Data.OldKey)
+	switch {
+	case isUnknownOperation(err):
+		p.check("grants", true, "", "grants unknown: the target has no such operation")
+		return
+	case err != nil:
+		p.refuse("grants", err)
+		return
+	}
+	p.grants = grants
+	p.check("grants", true, "", "%d on the present key", len(grants))
+	for _, g := range grants {
+		what := "is not copied: review whether its holder needs it on the new key"
+		if p.Policy.CopyGrants {
+			what = "is copied, as the policy says"
+		}
+		p.warn("grant %s to %s (%s) %s", aws.ToString(g.GrantId), aws.ToString(g.GranteePrincipal), strings.Join(names(g.Operations), ", "), what)
+	}
+}
+
+func (p *planning) lookAtUse(ctx context.Context) {
+	out, err := p.client.GetKeyLastUsage(ctx, &kms.GetKeyLastUsageInput{KeyId: &p.Row.Data.OldKey})
+	switch {
+	case err != nil:
+		p.check("last use", true, "", "not known: %s", code(err))
+	case out.KeyLastUsage == nil || out.KeyLastUsage.Timestamp == nil:
+		p.check("last use", true, "", "none is known")
+	default:
+		p.check("last use", true, "", "%s at %s", out.KeyLastUsage.Operation, out.KeyLastUsage.Timestamp.UTC().Format(time.RFC3339))
+	}
+}
+
+func (p *planning) lookAtRotation(ctx context.Context) {
+	if p.meta.KeySpec != types.KeySpecSymmetricDefault {
+		return
+	}
+	out, err := p.client.GetKeyRotationStatus(ctx, &kms.GetKeyRotationStatusInput{KeyId: &p.Row.Data.OldKey})
+	if err != nil {
+		return
+	}
+	if out.KeyRotationEnabled {
+		p.automatic = max(aws.ToInt32(out.RotationPeriodInDays), 1)
+		p.check("automatic rotation", true, "", "every %d days: the new key gets the same", p.automatic)
+	}
+}
+
+// lookAtPermissions makes a dry run of each operation of the test step that has one, on the present key, whose policy
+// the new one gets. Management operations have no dry run: for them it says so instead of guessing.
+func (p *planning) lookAtPermissions(ctx context.Context) {
+	for _, trial := range dryRuns(p.client, p.meta) {
+		err := trial.run(ctx)
+		switch c := code(err); {
+		case err == nil || c == "DryRunOperationException":
+			p.check("permission kms:"+trial.operation, true, "", "allowed (dry run)")
+		case c == "AccessDeniedException":
+			p.check("permission kms:"+trial.operation, false, permanentCodes[c], "denied (dry run on the present key)")
+		default:
+			p.check("permission kms:"+trial.operation, true, "", "not known: the dry run answered %s", cmp.Or(c, "nothing"))
+		}
+	}
+	p.check("permissions to manage", true, "", "kms:%s have no dry run: they are seen to be allowed when they are first used",
+		strings.Join(managing, ", kms:"))
+}
+
+var managing = []string{"CreateKey", "TagResource", "CreateAlias", "UpdateAlias", "DeleteAlias", "DisableKey", "EnableKey", "ScheduleKeyDeletion"}
+
+type dryRun struct {
+	operation string
+	run       func(context.Context) error
+}
+
+// dryRuns are the uses of a key that the test step makes, as DryRun calls.
+func dryRuns(c *kms.Client, meta *types.KeyMetadata) []dryRun {
+	yes, id, text := aws.Bool(true), meta.Arn, []byte("keyturn dry run")
+	switch meta.KeyUsage {
+	case types.KeyUsageTypeSignVerify:
+		if len(meta.SigningAlgorithms) == 0 {
+			return nil
+		}
+		return []dryRun{{"Sign", func(ctx context.Context) error {
+			_, err := c.Sign(ctx, &kms.SignInput{KeyId: id, Message: text, SigningAlgorithm: meta.SigningAlgorithms[0], DryRun: yes})
+			return err
+		}}}
+	case types.KeyUsageTypeEncryptDecrypt:
+		if len(meta.EncryptionAlgorithms) == 0 {
+			return nil
+		}
+		return []dryRun{{"Encrypt", func(ctx context.Context) error {
+			_, err := c.Encrypt(ctx, &kms.EncryptInput{KeyId: id, Plaintext: text, EncryptionAlgorithm: meta.EncryptionAlgorithms[0], DryRun: yes})
+			return err
+		}}}
+	case types.KeyUsageTypeGenerateVerifyMac:
+		if len(meta.MacAlgorithms) == 0 {
+			return nil
+		}
+		return []dryRun{{"GenerateMac", func(ctx context.Context) error {
+			_, err := c.GenerateMac(ctx, &kms.GenerateMacInput{KeyId: id, Message: text, MacAlgorithm: meta.MacAlgorithms[0], DryRun: yes})
+			return err
+		}}}
+	case types.KeyUsageTypeEncapsulateDecapsulate:
+		if len(meta.EncapsulationAlgorithms) == 0 {
+			return nil
+		}
+		return []dryRun{{"Encapsulate", func(ctx context.Context) error {
+			_, err := c.Encapsulate(ctx, &kms.EncapsulateInput{KeyId: id, EncapsulationAlgorithm: meta.EncapsulationAlgorithms[0], DryRun: yes})
+			return err
+		}}}
+	}
+	return nil
+}
+
+// steps lists the calls of every step.
+func (p *planning) steps() {
+	for _, def := range rotation.KeySteps(&p.Row, p.Policy) {
+		p.plan.Steps = append(p.plan.Steps, rotation.PlannedStep{Step: def.Name, Calls: p.calls(def.Name)})
+	}
+}
+
+func (p *planning) calls(step rotation.Step) []string {
+	if p.meta == nil {
+		return nil
+	}
+	alias, next, previous := p.Policy.Alias, p.side("next"), p.side("previous")
+	read := func(what string) string { return "DescribeKey (" + what + ")" }
+	switch step {
+	case rotation.StepInspect:
+		return p.withPublic([]string{read(alias)}, "the present key")
+	case rotation.StepCreate:
+		calls := []string{
+			read("the present key"), "ListResourceTags (the present key)", "GetKeyPolicy (the present key)",
+			fmt.Sprintf("CreateKey (%s, %s)", p.successorSpec(p.meta), p.meta.KeyUsage),
+		}
+		if p.rewrites {
+			calls = append(calls, "PutKeyPolicy (the new key: mentions of the present key become its own ARN)")
+		}
+		if p.automatic > 0 {
+			calls = append(calls, fmt.Sprintf("EnableKeyRotation (the new key, every %d days)", p.automatic))
+		}
+		if p.Policy.CopyGrants && len(p.grants) > 0 {
+			calls = append(calls, fmt.Sprintf("CreateGrant (the new key, %d times)", len(p.grants)))
+		}
+		return calls
+	case rotation.StepPublish:
+		return append(p.withPublic([]string{read("the new key")}, "the new key"), read(next), "CreateAlias ("+next+" names the new key)")
+	case rotation.StepTest:
+		return p.withPublic(append([]string{read("the new key")}, p.trials()...), "the new key")
+	case rotation.StepSwitch:
+		return []string{
+			read(alias), read("the new key"), "GetKeyPolicy (both keys)", "CreateAlias (" + p.side("vN") + " name each generation)",
+			"UpdateAlias (" + alias + " names the new key)", "CreateAlias or UpdateAlias (" + previous + " names the present key)", "DeleteAlias (" + next + ")",
+		}
+	case rotation.StepDeactivate:
+		switch {
+		case p.Target.Local || p.Policy.Deactivate != rotation.DeactivateDeny:
+			return nil
+		}
+		return []string{"GetKeyPolicy (the old key)", "PutKeyPolicy (the old key: a statement that denies " + strings.Join(actionNames(), ", ") + ")"}
+	case rotation.StepSuspend:
+		return []string{read("the old key"), "ListAliases (the old key)", "ListResourceTags (the old key)", "GetKeyLastUsage (the old key)", "DisableKey (the old key)"}
+	case rotation.StepWatch:
+		return []string{read("the old key"), "EnableKey (the old key), if anybody still wants it"}
+	case rotation.StepDestroy:
+		if p.Policy.Destroy == nil {
+			return nil
+		}
+		return []string{read("the old key"), fmt.Sprintf("ScheduleKeyDeletion (the old key, %d days)", int(time.Duration(p.Policy.Destroy.PendingWindow)/(24*time.Hour)))}
+	case rotation.StepConfirm:
+		return []string{read("the old key")}
+	case rotation.StepRevoke:
+		return []string{read("the old key"), "GetKeyLastUsage (the old key)", "DisableKey (the old key)"}
+	}
+	return nil
+}
+
+func actionNames() []string {
+	names := make([]string, len(deactivatedActions))
+	for i, a := range deactivatedActions {
+		names[i] = a.(string)
+	}
+	return names
+}
+
+func (p *planning) withPublic(calls []string, what string) []string {
+	if hasPublicHalf(p.meta) {
+		return append(calls, "GetPublicKey ("+what+")")
+	}
+	return calls
+}
+
+// trials are the calls of the test step. The algorithms of another spec are known only when the key exists.
+func (p *planning) trials() []string {
+	algorithms := "every algorithm it has"
+	if p.successorSpec(p.meta) == p.meta.KeySpec {
+		algorithms = strings.Join(slices.Concat(
+			names(p.meta.SigningAlgorithms), names(p.meta.EncryptionAlgorithms), names(p.meta.MacAlgorithms),
+			names(p.meta.KeyAgreementAlgorithms), names(p.meta.EncapsulationAlgorithms)), ", ")
+	}
+	pair := map[types.KeyUsageType][]string{
+		types.KeyUsageTypeSignVerify:             {"Sign", "Verify"},
+		types.KeyUsageTypeEncryptDecrypt:         {"Encrypt", "Decrypt"},
+		types.KeyUsageTypeGenerateVerifyMac:      {"GenerateMac", "VerifyMac"},
+		types.KeyUsageTypeKeyAgreement:           {"DeriveSharedSecret"},
+		types.KeyUsageTypeEncapsulateDecapsulate: {"Encapsulate", "Decapsulate"},
+	}[p.meta.KeyUsage]
+	var calls []string
+	for _, op := range pair {
+		calls = append(calls, op+" (the new key, "+algorithms+")")
+	}
+	return calls
+}
+
+func names[T ~string](list []T) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = string(v)
+	}
+	return out
+}
