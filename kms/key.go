@@ -284,7 +284,7 @@ func (s *Service) GetKeyRotationStatus(ctx context.Context, call *access.Call, i
 	if err != nil {
 		return nil, err
 	}
-	return &GetKeyRotationStatusResponse{KeyId: k.arn}, nil
+	return &GetKeyRotationStatusResponse{KeyId: k.id}, nil
 }
 
 // everything is the resource of operations that work on no key in particular:

@@ -252,9 +252,9 @@ func (s *Service) keySnapshot(ctx context.Context, call *access.Call, n resource
 func (s *Service) loadKey(ctx context.Context, keyARN string, last *keySnapshot) (*keySnapshot, error) {
 	var row keyRow
 	var handle []byte
-	err := s.db.QueryRow(ctx, `SELECT `+keyColumns+`, handle
-		FROM kms_keys k JOIN kms_materials m ON m.key_arn = k.arn AND m.material_id = k.material_id
-		WHERE k.arn = $1 AND k.state <> 'Destroyed'`, keyARN).Scan(append(row.columns(), &handle)...)
+	err := s.db.QueryRow(ctx, `SELECT `+keyColumns+`,
+		(SELECT handle FROM kms_materials m WHERE m.key_arn = kms_keys.arn AND m.material_id = kms_keys.material_id)
+		FROM kms_keys WHERE arn = $1 AND state <> 'Destroyed'`, keyARN).Scan(append(row.columns(), &handle)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errGone
 	}
