@@ -50,6 +50,9 @@ func (c *keyCache) fill(ctx context.Context, keys PublicKeys, g *Generation, now
 		result, _, _ := c.flight.Do(g.Key, func() (any, error) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askedForAll)
 			defer cancel()
+			if key, found := c.find(g.Key, now); found {
+				return key, nil // another flight landed since
+			}
 			key := ask(ctx, keys, g.Key)
 			if key.err != nil {
 				key.until = now.Add(errorsKept)

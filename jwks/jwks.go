@@ -9,7 +9,7 @@
 // Its promise to verifiers that honour Cache-Control: whenever they fetch, they
 // have every key before anything is signed with it, and no key longer than
 // its deadline. So a set is never fresh for longer than half the publication
-// lead, nor beyond the moment at which one of its keys must leave.
+// lead or than the overlap, nor beyond the moment at which one of its keys must leave.
 //
 // It trusts its Source for the states and times of generations, and the KMS for
 // public keys. Everything here is public and served without authentication.
@@ -40,6 +40,9 @@ type Lineage struct {
 	// Lead is for how long at least every future key is published before it is used. Zero (the
 	// bare swap) makes a set that must not be cached.
 	Lead time.Duration
+	// Overlap is for how long at least a key is still shown when it is no longer used. Zero: not at
+	// all, which must not be cached either.
+	Overlap time.Duration
 	// Keys reads the public keys that are not known. Nil when all are.
 	Keys PublicKeys
 	// Generations in any order. Those that are not shown may be left out.
@@ -107,8 +110,9 @@ const longestMaxAge = time.Hour
 //
 // A set fetched just before a key is published lacks it and must be gone when the key is first
 // used, a lead later: half the lead leaves the other half to slow clocks and slow clients.
+// One fetched just before the current key is replaced must be gone when that one's overlap ends.
 func (l *Lineage) maxAge(now time.Time) time.Duration {
-	age := min(l.Lead/2, longestMaxAge)
+	age := min(l.Lead/2, l.Overlap, longestMaxAge)
 	for _, g := range l.Generations {
 		switch {
 		case g.State != Hidden && now.Before(g.Leaves):

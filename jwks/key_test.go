@@ -259,7 +259,7 @@ func TestParseKeyRefuses(t *testing.T) {
 			t.Errorf("%s was accepted: %+v", name, k)
 		}
 	}
-	if _, err := jwks.ParseKey(rawSPKI(t, oidMLKEM768, nil, make([]byte, 1184)), "KEY_ENCAPSULATION"); !errors.Is(err, jwks.ErrNoForm) {
+	if _, err := jwks.ParseKey(rawSPKI(t, oidMLKEM768, nil, make([]byte, 1184)), "ENCAPSULATE_DECAPSULATE"); !errors.Is(err, jwks.ErrNoForm) {
 		t.Errorf("ML-KEM: %v", err)
 	}
 }
