@@ -62,11 +62,8 @@ func newPassphrase(passphrase string) (*Passphrase, error) {
 	return &Passphrase{passphrase: passphrase}, nil
 }
 
-// String keeps the passphrase out of logs and error texts.
-func (p *Passphrase) String() string { return "[redacted]" }
-
-// GoString does the same for %#v.
-func (p *Passphrase) GoString() string { return "[redacted]" }
+// Format keeps the passphrase out of logs and error texts, whatever the verb.
+func (Passphrase) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[redacted]") }
 
 // Seal implements RootKey. A passphrase of less than 16 bytes is refused.
 func (p *Passphrase) Seal(plaintext, associated []byte) ([]byte, error) {

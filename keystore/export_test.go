@@ -1,0 +1,41 @@
+package keystore
+
+import "crypto/sha3"
+
+// SeedMaterial is the material of an ML-DSA or ML-KEM key with a known seed.
+func SeedMaterial(spec Spec, seed []byte) []byte {
+	oid, _ := seedOID(spec)
+	return marshalSeed(oid, seed)
+}
+
+// EncapsulationSPKI puts the encoding of an ML-KEM public key, right or wrong,
+// into a SubjectPublicKeyInfo.
+func EncapsulationSPKI(spec Spec, encoded []byte) []byte {
+	return marshalSPKI(oidsMLKEM[spec], nil, encoded)
+}
+
+// OpenGCM opens nonce | ciphertext | tag with the cipher of SYMMETRIC_DEFAULT
+// messages, under a given message key.
+func OpenGCM(key, sealed, aad []byte) ([]byte, error) {
+	gcm, err := newGCM(key)
+	if err != nil {
+		return nil, err
+	}
+	return gcm.Open(nil, nil, sealed, aad)
+}
+
+// VerifyAnyLength verifies Ed25519 or ML-DSA on messages of any length, which the
+// API limits.
+func VerifyAnyLength(p *PublicKey, alg string, message, sig []byte) bool {
+	if message == nil {
+		message = []byte{}
+	}
+	return p.half.verify(alg, &Message{raw: message}, sig)
+}
+
+// Mu computes μ as the signer's side does (FIPS 204 algorithm 2).
+func Mu(publicKey, message, context []byte) []byte {
+	tr := sha3.SumSHAKE256(publicKey, 64)
+	input := append(tr, 0, byte(len(context)))
+	return sha3.SumSHAKE256(append(append(input, context...), message...), 64)
+}
