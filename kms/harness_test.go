@@ -294,3 +294,15 @@ func keyARN(account, id string) string { return "arn:aws:kms:" + region + ":" + 
 func aliasARN(account, name string) string {
 	return "arn:aws:kms:" + region + ":" + account + ":" + name
 }
+
+// apiError is "Code: message", or what else err says.
+func apiError(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode() + ": " + api.ErrorMessage()
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return "no error"
+}

@@ -1,0 +1,43 @@
+package kms
+
+// For tests that hold the tables and parsers against their promises.
+
+func StateRules() []string {
+	var operations []string
+	for op := range stateRules {
+		operations = append(operations, op)
+	}
+	return operations
+}
+
+func ParseBlob(blob []byte) (account, keyID, materialID string, body []byte, ok bool) {
+	h, body, ok := parseBlob(blob)
+	return h.account, h.keyID, h.materialID, body, ok
+}
+
+func AppendBlobHeader(account, keyID, materialID string) ([]byte, error) {
+	return blobHeader{account: account, keyID: keyID, materialID: materialID}.append(nil)
+}
+
+func AssociatedData(header []byte, context map[string]string) []byte {
+	return associatedData(header, context)
+}
+
+func FormatMarker(operation, scope, last string) string { return formatMarker(operation, scope, last) }
+
+func ParseMarker(operation, scope, marker string) (string, error) {
+	return parseMarker(operation, scope, marker)
+}
+
+const BlobHeaderLen = blobHeaderLen
+
+// Snapshots returns how many keys and aliases are kept in memory.
+func (s *Service) Snapshots() (keys, aliases int) {
+	return s.snapshots.keys.size(), s.snapshots.aliases.size()
+}
+
+func (c *cache[T]) size() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.entries)
+}
