@@ -97,19 +97,31 @@ func (x *exchange) read(call *access.Call, in any) error {
 		// What was read before the mistake is recorded all the same, but only
 		// when it is whole.
 		if err.Code == "ValidationException" {
-			call.Params = appendAudit(nil, in)
+			x.keepParams(call, in)
 		}
 		return err
 	}
-	call.Params = appendAudit(nil, in)
+	x.keepParams(call, in)
 	return nil
 }
 
-func appendAudit(b []byte, v any) []byte {
-	if a, ok := v.(interface{ AppendAudit([]byte) []byte }); ok {
-		return a.AppendAudit(b)
+// keepParams leaves the audit log's view of the input in the call. It lives in
+// the exchange's buffer, which outlives the call's record.
+func (x *exchange) keepParams(call *access.Call, in any) {
+	if a, ok := in.(interface{ AppendAudit([]byte) []byte }); ok {
+		x.audit = a.AppendAudit(x.audit[:0])
+		call.Params = x.audit
 	}
-	return b
+}
+
+// keepResponse does the same for the output of an operation that changes
+// something; CloudTrail keeps no other.
+func (x *exchange) keepResponse(call *access.Call, out any) {
+	if a, ok := out.(interface{ AppendAudit([]byte) []byte }); ok && !call.ReadOnly {
+		start := len(x.audit)
+		x.audit = a.AppendAudit(x.audit)
+		call.Response = x.audit[start:]
+	}
 }
 
 // readPlain decodes an input that is not generated.
@@ -162,6 +174,7 @@ var reveal = json.WithMarshalers(json.JoinMarshalers(
 
 // write encodes out, a pointer, into the answer.
 func (x *exchange) write(call *access.Call, out any) error {
+	x.keepResponse(call, out)
 	if g, ok := out.(interface{ AppendJSON([]byte) []byte }); ok {
 		x.answer = g.AppendJSON(x.answer[:0])
 		return nil

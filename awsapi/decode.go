@@ -87,26 +87,34 @@ func (d *Decoder) peek() byte {
 	return 0
 }
 
-// mismatch reports a value of another type than the member's, in AWS's words.
+// mismatch reports a value of another type than the member's, in AWS's words;
+// target is empty where a structure or a list was expected.
 func (d *Decoder) mismatch(target string) {
+	token := ""
 	switch c := d.peek(); {
 	case c == '{':
 		d.fail("Start of structure or map found where not expected.")
+		return
 	case c == '[':
 		d.fail("Start of list found where not expected")
-	case target == "":
-		d.fail("Unexpected field type")
+		return
 	case c == '"':
-		d.fail("STRING_VALUE can not be converted to " + target)
+		token = "STRING_VALUE"
 	case c == 't':
-		d.fail("TRUE_VALUE can not be converted to " + target)
+		token = "TRUE_VALUE"
 	case c == 'f':
-		d.fail("FALSE_VALUE can not be converted to " + target)
+		token = "FALSE_VALUE"
 	case c == '-' || '0' <= c && c <= '9':
-		d.fail("NUMBER_VALUE can not be converted to " + target)
+		token = "NUMBER_VALUE"
 	default:
 		d.malformed()
+		return
 	}
+	if target == "" {
+		d.fail("Unexpected field type")
+		return
+	}
+	d.fail(token + " can not be converted to " + target)
 }
 
 // literal consumes word, which the next byte has announced.
@@ -504,7 +512,8 @@ func (d *Decoder) stringBytes() []byte {
 		c := d.data[i]
 		switch {
 		case plain[c] != 0:
-			i++
+			for i++; i < len(d.data) && plain[d.data[i]] != 0; i++ {
+			}
 		case c == '"':
 			d.pos = i + 1
 			return d.data[start:i:i]

@@ -98,11 +98,12 @@ func NewHandler(c Config) *Handler {
 // An exchange holds the buffers of one request. They are used again by later
 // ones, and wiped in between: bodies and answers hold plaintext.
 type exchange struct {
-	body    []byte
-	answer  []byte
-	audit   []byte
-	scratch []byte
-	decoder Decoder
+	body      []byte
+	answer    []byte
+	audit     []byte
+	scratch   []byte
+	decoder   Decoder
+	signature signature
 }
 
 // keepBuffer is the largest buffer worth keeping for the next request.
@@ -119,6 +120,7 @@ func (x *exchange) release() {
 		}
 	}
 	x.decoder.reset(nil)
+	x.signature = signature{}
 	exchanges.Put(x)
 }
 
@@ -309,8 +311,8 @@ var errTooLarge = &Error{
 // authenticate finds out who signed the request, and that it is signed
 // rightly; only then the call has a caller.
 func (h *Handler) authenticate(call *access.Call, t *table, x *exchange, r *http.Request) *Error {
-	s, e := parseSignature(r)
-	if e != nil {
+	s := &x.signature
+	if e := s.parse(r); e != nil {
 		return e
 	}
 	call.AccessKeyID, call.Region = s.accessKeyID, s.region
@@ -336,6 +338,7 @@ func (h *Handler) authenticate(call *access.Call, t *table, x *exchange, r *http
 		return errNoMatch
 	}
 	call.Caller, call.Account = c.Caller, c.Caller.Account
+	call.AccessKeyID, call.Region = s.accessKeyID, s.region
 	return nil
 }
 

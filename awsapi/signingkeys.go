@@ -1,8 +1,10 @@
 package awsapi
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
+	"hash"
 	"strings"
 	"sync"
 
@@ -19,32 +21,65 @@ const maxSigningKeys = 4096
 // was derived from, so that a revoked and reissued id does not revive it.
 type signingKeys struct {
 	mu   sync.RWMutex
-	keys map[scope]signingKey // guarded by mu
+	keys map[scope]*signingKey // guarded by mu
 }
 
+// A signingKey computes the signatures of one scope.
 type signingKey struct {
+	scope  scope // its strings are its own
 	secret access.Secret
 	key    [sha256.Size]byte
+	macs   sync.Pool // of hash.Hash keyed with key, to be reset before use
 }
 
-func (c *signingKeys) find(s *scope, secret access.Secret) (key [sha256.Size]byte, ok bool) {
-	c.mu.RLock()
-	k, ok := c.keys[*s]
-	c.mu.RUnlock()
-	if !ok || subtle.ConstantTimeCompare([]byte(k.secret.Reveal()), []byte(secret.Reveal())) != 1 {
-		return key, false
+func (k *signingKey) sum(text []byte) (sum [sha256.Size]byte) {
+	m, ok := k.macs.Get().(hash.Hash)
+	if ok {
+		m.Reset()
+	} else {
+		m = hmac.New(sha256.New, k.key[:])
 	}
-	return k.key, true
+	m.Write(text)
+	m.Sum(sum[:0])
+	k.macs.Put(m)
+	return sum
 }
 
-func (c *signingKeys) keep(s *scope, secret access.Secret, key [sha256.Size]byte) {
-	// The scope's strings are parts of a request's header, which must not live on.
-	own := scope{strings.Clone(s.accessKeyID), strings.Clone(s.day), strings.Clone(s.region), strings.Clone(s.service)}
+// find returns the key of a scope; nil when it is not known.
+func (c *signingKeys) find(s *scope, secret access.Secret) *signingKey {
+	c.mu.RLock()
+	k := c.keys[*s]
+	c.mu.RUnlock()
+	if k == nil || subtle.ConstantTimeCompare([]byte(k.secret.Reveal()), []byte(secret.Reveal())) != 1 {
+		return nil
+	}
+	return k
+}
+
+func (c *signingKeys) keep(k *signingKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.keys == nil || len(c.keys) >= maxSigningKeys {
-		// Yesterday's keys are most of them; today's are derived again in 2 µs.
-		c.keys = make(map[scope]signingKey)
+		// Yesterday's keys are most of them; today's are derived again in a few µs.
+		c.keys = make(map[scope]*signingKey)
 	}
-	c.keys[own] = signingKey{secret, key}
+	c.keys[k.scope] = k
+}
+
+// derive makes the signing key of a scope.
+func derive(secret access.Secret, s *scope) *signingKey {
+	step := func(key []byte, text string) []byte {
+		m := hmac.New(sha256.New, key)
+		m.Write([]byte(text))
+		return m.Sum(nil)
+	}
+	key := step([]byte("AWS4"+secret.Reveal()), s.day)
+	for _, text := range []string{s.region, s.service, terminator} {
+		key = step(key, text)
+	}
+	k := &signingKey{secret: secret}
+	copy(k.key[:], key)
+	// The strings of s are parts of a request's header, which must not live on.
+	k.scope = scope{strings.Clone(s.accessKeyID), strings.Clone(s.day), strings.Clone(s.region), strings.Clone(s.service)}
+	return k
 }

@@ -1,7 +1,6 @@
 package awsapi
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -57,14 +56,14 @@ type signature struct {
 // A scope is what a signing key is derived for.
 type scope struct{ accessKeyID, day, region, service string }
 
-// parseSignature reads the signature of a request, from its Authorization
-// header or its query. What it returns is well-formed, not yet believed.
-func parseSignature(r *http.Request) (*signature, *Error) {
-	s := &signature{}
+// parse reads the signature of a request, from its Authorization header or its
+// query. What it leaves in s is well-formed, not yet believed.
+func (s *signature) parse(r *http.Request) *Error {
+	*s = signature{}
 	if r.URL.RawQuery != "" {
 		query, err := url.ParseQuery(r.URL.RawQuery)
 		if err != nil {
-			return nil, Errorf(codeIncomplete, "The query string is not well-formed.")
+			return Errorf(codeIncomplete, "The query string is not well-formed.")
 		}
 		s.query = query
 	}
@@ -72,13 +71,13 @@ func parseSignature(r *http.Request) (*signature, *Error) {
 	header := r.Header["Authorization"]
 	switch {
 	case len(header) > 1 || s.presigned && len(header) > 0:
-		return nil, Errorf(codeIncomplete, "Only one signature is allowed in a request.")
+		return Errorf(codeIncomplete, "Only one signature is allowed in a request.")
 	case s.presigned:
-		return s, s.fromQuery()
+		return s.fromQuery()
 	case len(header) == 0:
-		return nil, Errorf(codeMissing, "Missing Authentication Token")
+		return Errorf(codeMissing, "Missing Authentication Token")
 	}
-	return s, s.fromHeader(r, header[0])
+	return s.fromHeader(r, header[0])
 }
 
 func (s *signature) fromHeader(r *http.Request, header string) *Error {
@@ -162,8 +161,11 @@ func (s *signature) finish(credential, mac string) *Error {
 	if _, err := hex.Decode(s.mac[:], []byte(mac)); err != nil {
 		return errNoMatch
 	}
-	parts := strings.SplitN(credential, "/", 6)
-	if len(parts) != 5 || len(parts[0]) == 0 {
+	var parts [5]string
+	for i := range parts[:4] {
+		parts[i], credential, _ = strings.Cut(credential, "/")
+	}
+	if parts[4] = credential; parts[0] == "" || parts[4] == "" || strings.Contains(parts[4], "/") {
 		return Errorf(codeIncomplete, "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term.")
 	}
 	s.scope = scope{parts[0], parts[1], parts[2], parts[3]}
@@ -420,33 +422,20 @@ func (s *signature) matches(secret access.Secret, keys *signingKeys, r *http.Req
 	b = append(b, terminator+"\n"...)
 	b = hex.AppendEncode(b, hash[:])
 
-	key, cached := keys.find(&s.scope, secret)
+	key := keys.find(&s.scope, secret)
+	cached := key != nil
 	if !cached {
-		key = derive(secret.Reveal(), &s.scope)
+		key = derive(secret, &s.scope)
 	}
-	var sum [sha256.Size]byte
-	m := hmac.New(sha256.New, key[:])
-	m.Write(b)
-	ok = subtle.ConstantTimeCompare(m.Sum(sum[:0]), s.mac[:]) == 1
-	if ok && !cached {
-		keys.keep(&s.scope, secret, key)
+	sum := key.sum(b)
+	if subtle.ConstantTimeCompare(sum[:], s.mac[:]) != 1 {
+		return b, false
 	}
-	return b, ok
-}
-
-// derive makes the signing key for a scope.
-func derive(secret string, s *scope) (key [sha256.Size]byte) {
-	step := func(key []byte, text string) []byte {
-		m := hmac.New(sha256.New, key)
-		m.Write([]byte(text))
-		return m.Sum(nil)
+	if !cached {
+		keys.keep(key)
 	}
-	k := step([]byte("AWS4"+secret), s.day)
-	for _, text := range []string{s.region, s.service, terminator} {
-		k = step(k, text)
-	}
-	copy(key[:], k)
-	return key
+	s.scope = key.scope // the region will stand in stored names
+	return b, true
 }
 
 // bodyHash is the hex SHA-256 of the body.
