@@ -1,6 +1,10 @@
 package keystore
 
-import "crypto/sha3"
+import (
+	"crypto/sha3"
+	"encoding/binary"
+	"math/big"
+)
 
 // SeedMaterial is the material of an ML-DSA or ML-KEM key with a known seed.
 func SeedMaterial(spec Spec, seed []byte) []byte {
@@ -38,4 +42,34 @@ func Mu(publicKey, message, context []byte) []byte {
 	tr := sha3.SumSHAKE256(publicKey, 64)
 	input := append(tr, 0, byte(len(context)))
 	return sha3.SumSHAKE256(append(append(input, context...), message...), 64)
+}
+
+// Secret returns a function that reads the private number or secret bytes of a
+// key, as they are in memory at the time of the call.
+func Secret(key Key) func() []byte {
+	words := func(n *big.Int) func() []byte {
+		bits := n.Bits() // shares the memory
+		return func() []byte {
+			var b []byte
+			for _, w := range bits {
+				b = binary.BigEndian.AppendUint64(b, uint64(w))
+			}
+			return b
+		}
+	}
+	switch k := key.(type) {
+	case *symmetricKey:
+		return func() []byte { return k.secret }
+	case *hmacKey:
+		return func() []byte { return k.secret }
+	case *ed25519Key:
+		return func() []byte { return k.key }
+	case *secp256k1Key:
+		return func() []byte { return k.key.Serialize() }
+	case *eccKey:
+		return words(k.key.D)
+	case *rsaKey:
+		return words(k.key.Primes[0])
+	}
+	return nil
 }

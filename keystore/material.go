@@ -11,6 +11,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // errMaterial says nothing about the bytes on purpose.
@@ -102,6 +105,9 @@ func NewKey(spec Spec, material []byte) (Key, error) {
 // newStandardKey makes a key of a type whose PKCS #8 form the standard library
 // reads.
 func newStandardKey(spec Spec, material []byte) (Key, error) {
+	if der := cryptobyte.String(material); !der.SkipASN1(cbasn1.SEQUENCE) || !der.Empty() {
+		return nil, errMaterial // which the parser below would take
+	}
 	parsed, err := x509.ParsePKCS8PrivateKey(material)
 	if err != nil {
 		return nil, errMaterial
