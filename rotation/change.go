@@ -18,17 +18,17 @@ type Change struct {
 
 // Event is one line of the history: append-only, stored with what it tells of.
 type Event struct {
-	At       time.Time `json:"at"`
-	Policy   string    `json:"policy"` // name or ARN, as the reader needs it
-	Rotation string    `json:"rotation,omitzero"`
-	Kind     Kind      `json:"kind,omitzero"`
-	Step     Step      `json:"step,omitzero"`
-	What     What      `json:"what"`
-	Note     string    `json:"note,omitzero"`
-	Error    string    `json:"error,omitzero"`
-	Next     time.Time `json:"next,omitzero"` // when it goes on; zero: at once, never, or when a person acts
-	Node     string    `json:"node,omitzero"`
-	Caller   string    `json:"caller,omitzero"` // ARN of who asked, for commands
+	At       time.Time
+	Policy   string // ARN
+	Rotation string `json:",omitzero"`
+	Kind     Kind   `json:",omitzero"`
+	Step     Step   `json:",omitzero"`
+	What     What
+	Note     string    `json:",omitzero"`
+	Error    string    `json:",omitzero"`
+	Next     time.Time `json:",omitzero"` // when it goes on; zero: at once, never, or when a person acts
+	Node     string    `json:",omitzero"`
+	Caller   string    `json:",omitzero"` // ARN of who asked, for commands
 }
 
 // What says what an event tells of.
@@ -38,23 +38,23 @@ type What string
 const (
 	WhatScheduled  What = "scheduled"
 	WhatBegun      What = "begun"
-	WhatTookOver   What = "took-over"  // the pending key of a failed rotation
-	WhatRecovered  What = "recovered"  // a step was under way when its node fell silent; it is done again
-	WhatDone       What = "done"       // a step
-	WhatSkipped    What = "skipped"    // a step
-	WhatMoved      What = "moved"      // to a later window
-	WhatWaits      What = "waits"      // a step is not done yet
-	WhatRetry      What = "retry"      // a step failed and is tried again
-	WhatFailed     What = "failed"     // a person must act
-	WhatFinished   What = "finished"   // a rotation
-	WhatCanceled   What = "canceled"   // a rotation
-	WhatPaused     What = "paused"     // a policy
-	WhatResumed    What = "resumed"    // a policy or a rotation
-	WhatRequested  What = "requested"  // a person asked for what Kind says
-	WhatPut        What = "put"        // a policy
-	WhatDeleted    What = "deleted"    // a policy
-	WhatRolledBack What = "rolledback" // a rotation, by another
-	WhatCapped     What = "capped"     // too many rotations began in a day
+	WhatTookOver   What = "took-over"   // the pending key of a failed rotation
+	WhatRecovered  What = "recovered"   // a step was under way when its node fell silent; it is done again
+	WhatDone       What = "done"        // a step
+	WhatSkipped    What = "skipped"     // a step
+	WhatMoved      What = "moved"       // to a later window
+	WhatWaits      What = "waits"       // a step is not done yet
+	WhatRetry      What = "retry"       // a step failed and is tried again
+	WhatFailed     What = "failed"      // a person must act
+	WhatFinished   What = "finished"    // a rotation
+	WhatCanceled   What = "canceled"    // a rotation
+	WhatPaused     What = "paused"      // a policy
+	WhatResumed    What = "resumed"     // a policy or a rotation
+	WhatRequested  What = "requested"   // a person asked for what Kind says
+	WhatPut        What = "put"         // a policy
+	WhatDeleted    What = "deleted"     // a policy
+	WhatRolledBack What = "rolled-back" // a rotation, by another
+	WhatCapped     What = "capped"      // too many rotations began in a day
 )
 
 // draw is the chance in a change: drawn beforehand so that the machine stays pure.

@@ -235,7 +235,10 @@ func (e *Engine) work(ctx context.Context, entry Entry) (worked bool, err error)
 	}
 	if a.verb != verbDo {
 		c, err := e.restOf(ctx, job, a, d)
-		if err != nil || c == nil {
+		if err == nil && c == nil {
+			err = fmt.Errorf("rotation %s is due but there is nothing to do: %s", job.Row.ID, a.why)
+		}
+		if err != nil {
 			return false, err
 		}
 		return true, e.c.Table.Store(ctx, p, c)
@@ -269,8 +272,21 @@ func (e *Engine) relate(ctx context.Context, job *Job) error {
 	return err
 }
 
-// beginning looks at what only a rotation that begins must mind.
+// beginning looks at what only a row that begins must mind.
 func (e *Engine) beginning(ctx context.Context, job *Job, a action) (action, *Row, error) {
+	if job.Row.Data.Holds != "" {
+		if err := e.relate(ctx, job); err != nil {
+			return a, nil, err
+		}
+		// The row that this one stopped may have a step under way.
+		if job.held != nil && job.held.LeaseUntil.After(job.Now) {
+			soon := job.Now.Add(250 * time.Millisecond)
+			return a.wait(soon, "the last step of the rotation it stops is ending"), nil, nil
+		}
+	}
+	if job.Row.Kind != KindRotate && job.Row.Kind != KindCompromise {
+		return a, nil, nil
+	}
 	limit := job.Policy.MaxKeysPerDay
 	b, err := e.c.Table.Beginning(ctx, &job.Row, job.Now.Add(-day), limit)
 	if err != nil {

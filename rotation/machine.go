@@ -34,7 +34,7 @@ func next(row *Row, p *Policy, steps []StepDef, now time.Time) action {
 	if row.Status != StatusScheduled && row.Status != StatusRunning {
 		return action{verb: verbPerson, why: "the rotation is " + string(row.Status)}
 	}
-	if p.Paused {
+	if p.Paused && row.Kind.pauses() {
 		return action{verb: verbPark, why: "the policy is paused"}
 	}
 	first := stepIndex(steps, row.Step)

@@ -82,29 +82,29 @@ type Outcome struct {
 
 // Plan is what a rotation would do.
 type Plan struct {
-	Policy   string        `json:"policy"`
-	Old      string        `json:"old,omitzero"`      // the present key: ARN, and spec and usage in words
-	New      string        `json:"new,omitzero"`      // what its successor would be
-	Steps    []PlannedStep `json:"steps"`             // in order
-	Checks   []Check       `json:"checks"`            // permissions, quotas, policy validity, who depends on it
-	Warnings []string      `json:"warnings,omitzero"` // a migration of spec, grants to review, …
+	Policy   string
+	Old      string        `json:",omitzero"` // the present key: ARN, and spec and usage in words
+	New      string        `json:",omitzero"` // what its successor would be
+	Steps    []PlannedStep // in order
+	Checks   []Check       // permissions, quotas, policy validity, who depends on it
+	Warnings []string      `json:",omitzero"` // a migration of spec, grants to review, …
 }
 
 // PlannedStep is one step of a plan. The engine fills in Step, At and Skip, the
 // rotator Calls.
 type PlannedStep struct {
-	Step  Step      `json:"step"`
-	At    time.Time `json:"at,omitzero"`    // when at the earliest; zero: not known
-	Calls []string  `json:"calls,omitzero"` // as "CreateKey (RSA_2048, SIGN_VERIFY)"
-	Skip  string    `json:"skip,omitzero"`  // why it would be left out
+	Step  Step
+	At    time.Time `json:",omitzero"` // when at the earliest; zero: not known
+	Calls []string  `json:",omitzero"` // as "CreateKey (RSA_2048, SIGN_VERIFY)"
+	Skip  string    `json:",omitzero"` // why it would be left out
 }
 
 // Check is one thing that was looked at beforehand.
 type Check struct {
-	Name   string `json:"name"`
-	OK     bool   `json:"ok"`
-	Detail string `json:"detail,omitzero"`
-	Hint   string `json:"hint,omitzero"` // what to do when it is not OK
+	Name   string
+	OK     bool
+	Detail string `json:",omitzero"`
+	Hint   string `json:",omitzero"` // what to do when it is not OK
 }
 
 // StepError is an error that further attempts cannot mend, of a step that was not

@@ -98,6 +98,10 @@ func (k Kind) moves() bool {
 	return k == KindRotate || k == KindCompromise || k == KindRollBack
 }
 
+// pauses reports whether a pause of the policy stops rows of the kind. What a person
+// asks for in an emergency goes on.
+func (k Kind) pauses() bool { return k == KindRotate || k == KindAdopt }
+
 // Status is where a row stands.
 type Status string
 
