@@ -59,6 +59,8 @@ func openWith(t testing.TB, db *sqldb.DB, s sealer, o audit.Options) *house {
 	return h
 }
 
+var auditOptions = audit.Options{}
+
 // sealer is AES-GCM under a key of its own.
 type sealer struct{ cipher.AEAD }
 
