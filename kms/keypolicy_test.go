@@ -1,0 +1,134 @@
+package kms_test
+
+import (
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/service/kms"
+)
+
+func TestDefaultKeyPolicyIsTheAccounts(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k := n.signingKey()
+		out := must[*sdk.GetKeyPolicyOutput](t)(n.GetKeyPolicy(ctx, &sdk.GetKeyPolicyInput{KeyId: k.KeyId, PolicyName: aws.String("default")}))
+		if *out.PolicyName != "default" {
+			t.Errorf("policy name %s", *out.PolicyName)
+		}
+		// What was given by default can be put as it is.
+		if _, err := n.PutKeyPolicy(ctx, &sdk.PutKeyPolicyInput{KeyId: k.KeyId, Policy: out.Policy}); err != nil {
+			t.Error(err)
+		}
+		signs := n.as(account, "signer", allow("kms:Sign"))
+		reads := n.as(account, "reader", allow("kms:DescribeKey"))
+		in := &sdk.SignInput{KeyId: k.KeyId, Message: []byte("m"), SigningAlgorithm: "ECDSA_SHA_256"}
+		if _, err := signs.Sign(ctx, in); err != nil {
+			t.Error(err)
+		}
+		_, err := reads.Sign(ctx, in)
+		wantError(t, err, "AccessDeniedException",
+			"User: arn:aws:iam::"+account+":user/reader is not authorized to perform: kms:Sign on resource: "+*k.Arn+
+				" because no identity-based policy allows the kms:Sign action")
+		names := must[*sdk.ListKeyPoliciesOutput](t)(n.ListKeyPolicies(ctx, &sdk.ListKeyPoliciesInput{KeyId: k.KeyId}))
+		if len(names.PolicyNames) != 1 || names.PolicyNames[0] != "default" || names.Truncated {
+			t.Errorf("policies %v", names.PolicyNames)
+		}
+	})
+}
+
+// A policy that is put decides from the next request on.
+func TestPutKeyPolicyDecidesAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k := n.signingKey()
+		bob := n.as(account, "bob", "")
+		in := &sdk.SignInput{KeyId: k.KeyId, Message: []byte("m"), SigningAlgorithm: "ECDSA_SHA_256"}
+		_, err := bob.Sign(ctx, in)
+		wantError(t, err, "AccessDeniedException", "*")
+		put := func(statement string) {
+			t.Helper()
+			policy := `{"Version":"2012-10-17","Statement":[
+				{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + account + `:root"},"Action":"kms:*","Resource":"*"}` + statement + `]}`
+			if _, err := n.PutKeyPolicy(ctx, &sdk.PutKeyPolicyInput{KeyId: k.KeyId, Policy: &policy}); err != nil {
+				t.Fatal(err)
+			}
+			got := must[*sdk.GetKeyPolicyOutput](t)(n.GetKeyPolicy(ctx, &sdk.GetKeyPolicyInput{KeyId: k.KeyId}))
+			if *got.Policy != policy {
+				t.Errorf("got back %s", *got.Policy)
+			}
+		}
+		put(`,{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + account + `:user/bob"},"Action":"kms:Sign","Resource":"*"}`)
+		if _, err := bob.Sign(ctx, in); err != nil {
+			t.Errorf("allowed by the key policy: %v", err)
+		}
+		put(`,{"Effect":"Deny","Principal":"*","Action":"kms:Sign","Resource":"*"}`)
+		_, err = bob.Sign(ctx, in)
+		wantError(t, err, "AccessDeniedException", "*")
+		_, err = n.Sign(ctx, in)
+		wantError(t, err, "AccessDeniedException", "*") // root too
+		put(``)
+		if _, err := n.Sign(ctx, in); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestPutKeyPolicyRefusals(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k := n.signingKey()
+		root := keyPolicy("arn:aws:iam::"+account+":root", "kms:*")
+		for _, c := range []struct{ name, policy, code, message string }{
+			{"default", `{"Version":"2012-10-17"`, "MalformedPolicyDocumentException", "*"},
+			{
+				"default", `{"Version":"2012-10-17","Statement":[{"Sid":"OnlyFromHome","Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*","Condition":{"Bool":{"aws:SecureTransport":"true"}}}]}`,
+				"MalformedPolicyDocumentException", `statement "OnlyFromHome"…`,
+			},
+			{"default", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"*"}]}`, "MalformedPolicyDocumentException", "*"},
+			{
+				"default", keyPolicy("arn:aws:iam::"+account+":root", "kms:Get*"), "MalformedPolicyDocumentException",
+				"The new key policy will not allow you to update the key policy in the future.",
+			},
+			{"other", root, "NotFoundException", "No such policy exists"},
+		} {
+			_, err := n.PutKeyPolicy(ctx, &sdk.PutKeyPolicyInput{KeyId: k.KeyId, Policy: &c.policy, PolicyName: &c.name})
+			wantError(t, err, c.code, c.message)
+		}
+		_, err := n.GetKeyPolicy(ctx, &sdk.GetKeyPolicyInput{KeyId: k.KeyId, PolicyName: aws.String("other")})
+		wantError(t, err, "NotFoundException", "No such policy exists")
+
+		// The lockout check can be waived, and then it is locked.
+		if _, err := n.PutKeyPolicy(ctx, &sdk.PutKeyPolicyInput{
+			KeyId: k.KeyId, Policy: aws.String(keyPolicy("arn:aws:iam::"+account+":root", "kms:Get*")), BypassPolicyLockoutSafetyCheck: true,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = n.PutKeyPolicy(ctx, &sdk.PutKeyPolicyInput{KeyId: k.KeyId, Policy: &root})
+		wantError(t, err, "AccessDeniedException", "*")
+		_, err = n.GetKeyPolicy(ctx, &sdk.GetKeyPolicyInput{KeyId: k.KeyId})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The policy that CreateKey is given must let its maker change it: himself, or
+// through the account.
+func TestLockoutCheckOfCreateKey(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		maker := n.as(account, "maker", allow("kms:CreateKey"))
+		self, root, other := "arn:aws:iam::"+account+":user/maker", "arn:aws:iam::"+account+":root", "arn:aws:iam::"+account+":user/other"
+		n.as(account, "other", "")
+		create := func(policy string, bypass bool) error {
+			_, err := maker.CreateKey(ctx, &sdk.CreateKeyInput{Policy: &policy, BypassPolicyLockoutSafetyCheck: bypass})
+			return err
+		}
+		for _, principal := range []string{self, root, "*"} {
+			if err := create(keyPolicy(principal, "kms:*"), false); err != nil {
+				t.Errorf("%s: %v", principal, err)
+			}
+		}
+		wantError(t, create(keyPolicy(other, "kms:*"), false), "MalformedPolicyDocumentException", "*")
+		wantError(t, create(keyPolicy(self, "kms:Sign"), false), "MalformedPolicyDocumentException", "*")
+		if err := create(keyPolicy(other, "kms:*"), true); err != nil {
+			t.Errorf("waived: %v", err)
+		}
+	})
+}
