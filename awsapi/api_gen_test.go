@@ -2,7 +2,11 @@
 
 package awsapi_test
 
-import "github.com/keyturn/keyturn/awsapi"
+import (
+	"fmt"
+
+	"github.com/keyturn/keyturn/awsapi"
+)
 
 // Facts about the service as a whole.
 const (
@@ -131,6 +135,9 @@ func (s *Login) AppendAudit(b []byte) []byte {
 	}
 	return awsapi.CloseObject(b)
 }
+
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s Login) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
 
 // ShapeRequest is the structure of that name in the API model.
 type ShapeRequest struct {
@@ -305,6 +312,9 @@ func (s *ShapeRequest) AppendAudit(b []byte) []byte {
 	return awsapi.CloseObject(b)
 }
 
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s ShapeRequest) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
+
 // ShapeResponse is the structure of that name in the API model.
 type ShapeResponse struct {
 	Title      string
@@ -448,6 +458,9 @@ func (s *ShapeResponse) AppendAudit(b []byte) []byte {
 	return awsapi.CloseObject(b)
 }
 
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s ShapeResponse) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
+
 // SignRequest is the structure of that name in the API model.
 type SignRequest struct {
 	KeyId            string
@@ -536,6 +549,9 @@ func (s *SignRequest) AppendAudit(b []byte) []byte {
 	}
 	return awsapi.CloseObject(b)
 }
+
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s SignRequest) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
 
 // SignResponse is the structure of that name in the API model.
 type SignResponse struct {

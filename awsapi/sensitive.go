@@ -13,6 +13,9 @@ const redacted = "[redacted]"
 // message of a signature. However it is printed (every verb of package fmt,
 // slog, encoding/json), what appears is "[redacted]"; only Reveal, and the
 // encoder of the answer that the caller is entitled to, show the bytes.
+//
+// Package fmt calls no methods on what it finds in unexported fields: a struct
+// that keeps a Sensitive in one must not be printed, or print itself.
 type Sensitive []byte
 
 // Reveal returns the bytes themselves, not a copy.

@@ -2,7 +2,11 @@
 
 package kms
 
-import "github.com/keyturn/keyturn/awsapi"
+import (
+	"fmt"
+
+	"github.com/keyturn/keyturn/awsapi"
+)
 
 // Facts about the service as a whole.
 const (
@@ -814,6 +818,9 @@ func (s *CreateCustomKeyStoreRequest) AppendAudit(b []byte) []byte {
 	return awsapi.CloseObject(b)
 }
 
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s CreateCustomKeyStoreRequest) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
+
 // CreateCustomKeyStoreResponse is the structure of that name in the API model.
 type CreateCustomKeyStoreResponse struct {
 	CustomKeyStoreId string
@@ -1330,6 +1337,9 @@ func (s *CustomKeyStoresListEntry) AppendAudit(b []byte) []byte {
 	return awsapi.CloseObject(b)
 }
 
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s CustomKeyStoresListEntry) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
+
 // DecapsulateRequest is the structure of that name in the API model.
 type DecapsulateRequest struct {
 	KeyId                      string
@@ -1449,6 +1459,9 @@ func (s *DecapsulateResponse) AppendAudit(b []byte) []byte {
 	}
 	return awsapi.CloseObject(b)
 }
+
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s DecapsulateResponse) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
 
 // DecryptRequest is the structure of that name in the API model.
 type DecryptRequest struct {
@@ -1626,6 +1639,9 @@ func (s *DecryptResponse) AppendAudit(b []byte) []byte {
 	}
 	return awsapi.CloseObject(b)
 }
+
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s DecryptResponse) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
 
 // DeleteAliasRequest is the structure of that name in the API model.
 type DeleteAliasRequest struct {
@@ -1940,6 +1956,9 @@ func (s *DeriveSharedSecretResponse) AppendAudit(b []byte) []byte {
 	return awsapi.CloseObject(b)
 }
 
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s DeriveSharedSecretResponse) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
+
 // DescribeCustomKeyStoresRequest is the structure of that name in the API model.
 type DescribeCustomKeyStoresRequest struct {
 	CustomKeyStoreId   string
@@ -2065,6 +2084,11 @@ func (s *DescribeCustomKeyStoresResponse) AppendAudit(b []byte) []byte {
 	b = awsapi.AppendBool(b, s.Truncated)
 	b = append(b, ',')
 	return awsapi.CloseObject(b)
+}
+
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s DescribeCustomKeyStoresResponse) Format(f fmt.State, _ rune) {
+	_, _ = f.Write(s.AppendAudit(nil))
 }
 
 // DescribeKeyRequest is the structure of that name in the API model.
@@ -2448,6 +2472,9 @@ func (s *EncapsulateResponse) AppendAudit(b []byte) []byte {
 	return awsapi.CloseObject(b)
 }
 
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s EncapsulateResponse) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
+
 // EncryptRequest is the structure of that name in the API model.
 type EncryptRequest struct {
 	KeyId               string
@@ -2535,6 +2562,9 @@ func (s *EncryptRequest) AppendAudit(b []byte) []byte {
 	}
 	return awsapi.CloseObject(b)
 }
+
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s EncryptRequest) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
 
 // EncryptResponse is the structure of that name in the API model.
 type EncryptResponse struct {
@@ -2743,6 +2773,9 @@ func (s *GenerateDataKeyPairResponse) AppendAudit(b []byte) []byte {
 	}
 	return awsapi.CloseObject(b)
 }
+
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s GenerateDataKeyPairResponse) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
 
 // GenerateDataKeyPairWithoutPlaintextRequest is the structure of that name in the API model.
 type GenerateDataKeyPairWithoutPlaintextRequest struct {
@@ -3046,6 +3079,9 @@ func (s *GenerateDataKeyResponse) AppendAudit(b []byte) []byte {
 	return awsapi.CloseObject(b)
 }
 
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s GenerateDataKeyResponse) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
+
 // GenerateDataKeyWithoutPlaintextRequest is the structure of that name in the API model.
 type GenerateDataKeyWithoutPlaintextRequest struct {
 	KeyId             string
@@ -3260,6 +3296,9 @@ func (s *GenerateMacRequest) AppendAudit(b []byte) []byte {
 	return awsapi.CloseObject(b)
 }
 
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s GenerateMacRequest) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
+
 // GenerateMacResponse is the structure of that name in the API model.
 type GenerateMacResponse struct {
 	Mac          []byte
@@ -3392,6 +3431,9 @@ func (s *GenerateRandomResponse) AppendAudit(b []byte) []byte {
 	b = append(b, '{')
 	return awsapi.CloseObject(b)
 }
+
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s GenerateRandomResponse) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
 
 // GetKeyLastUsageRequest is the structure of that name in the API model.
 type GetKeyLastUsageRequest struct {
@@ -3769,6 +3811,11 @@ func (s *GetParametersForImportResponse) AppendAudit(b []byte) []byte {
 		b = append(b, ',')
 	}
 	return awsapi.CloseObject(b)
+}
+
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s GetParametersForImportResponse) Format(f fmt.State, _ rune) {
+	_, _ = f.Write(s.AppendAudit(nil))
 }
 
 // GetPublicKeyRequest is the structure of that name in the API model.
@@ -6535,6 +6582,9 @@ func (s *SignRequest) AppendAudit(b []byte) []byte {
 	return awsapi.CloseObject(b)
 }
 
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s SignRequest) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
+
 // SignResponse is the structure of that name in the API model.
 type SignResponse struct {
 	KeyId            string
@@ -6922,6 +6972,9 @@ func (s *UpdateCustomKeyStoreRequest) AppendAudit(b []byte) []byte {
 	return awsapi.CloseObject(b)
 }
 
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s UpdateCustomKeyStoreRequest) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
+
 // UpdateCustomKeyStoreResponse is the structure of that name in the API model.
 type UpdateCustomKeyStoreResponse struct {
 }
@@ -7108,6 +7161,9 @@ func (s *VerifyMacRequest) AppendAudit(b []byte) []byte {
 	return awsapi.CloseObject(b)
 }
 
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s VerifyMacRequest) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
+
 // VerifyMacResponse is the structure of that name in the API model.
 type VerifyMacResponse struct {
 	KeyId        string
@@ -7250,6 +7306,9 @@ func (s *VerifyRequest) AppendAudit(b []byte) []byte {
 	return awsapi.CloseObject(b)
 }
 
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s VerifyRequest) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
+
 // VerifyResponse is the structure of that name in the API model.
 type VerifyResponse struct {
 	KeyId            string
@@ -7359,6 +7418,11 @@ func (s *XksProxyAuthenticationCredentialType) AppendAudit(b []byte) []byte {
 	return awsapi.CloseObject(b)
 }
 
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s XksProxyAuthenticationCredentialType) Format(f fmt.State, _ rune) {
+	_, _ = f.Write(s.AppendAudit(nil))
+}
+
 // XksProxyConfigurationType is the structure of that name in the API model.
 type XksProxyConfigurationType struct {
 	Connectivity            string
@@ -7435,3 +7499,6 @@ func (s *XksProxyConfigurationType) AppendAudit(b []byte) []byte {
 	}
 	return awsapi.CloseObject(b)
 }
+
+// Format implements fmt.Formatter: every verb prints what AppendAudit appends.
+func (s XksProxyConfigurationType) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
