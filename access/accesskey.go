@@ -16,7 +16,7 @@ const (
 // An AccessKey describes an access key, without its secret.
 type AccessKey struct {
 	UserName    string
-	AccessKeyId string //nolint:revive // AWS's spelling, on the wire
+	AccessKeyId string
 	Status      string
 	CreateDate  float64           // seconds since 1970
 	LastUsed    *AccessKeyLastUse `json:",omitempty"` // nil: never
@@ -32,7 +32,7 @@ type AccessKeyLastUse struct {
 // A NewAccessKey is an access key with its secret, which is told this once.
 type NewAccessKey struct {
 	UserName        string
-	AccessKeyId     string //nolint:revive // AWS's spelling, on the wire
+	AccessKeyId     string
 	Status          string
 	SecretAccessKey IssuedSecret
 	CreateDate      float64
@@ -125,7 +125,7 @@ func (k *newKey) insert(tx *sqldb.Tx) error {
 
 type SetAccessKeyStatusInput struct {
 	UserName    string
-	AccessKeyId string //nolint:revive // AWS's spelling, on the wire
+	AccessKeyId string
 	Status      string // Active or Inactive
 }
 
@@ -169,7 +169,7 @@ func (g *Guard) SetAccessKeyStatus(ctx context.Context, call *Call, in *SetAcces
 
 type DeleteAccessKeyInput struct {
 	UserName    string
-	AccessKeyId string //nolint:revive // AWS's spelling, on the wire
+	AccessKeyId string
 }
 
 type DeleteAccessKeyOutput struct{}

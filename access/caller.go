@@ -31,8 +31,8 @@ type Caller struct {
 	used *lastUse // nil where nothing is kept
 }
 
-// principal is the caller in the words of policies.
-func (c *Caller) principal() policy.Principal {
+// Principal is the caller in the words of policies.
+func (c *Caller) Principal() policy.Principal {
 	p := policy.Principal{ARN: c.ARN, Account: c.Account, UserID: c.UserID, Root: c.Type == Root}
 	switch c.Type {
 	case AssumedRole:

@@ -54,7 +54,7 @@ func (g *Guard) Allows(caller *Caller, action string, r Resource) bool {
 
 func decide(caller *Caller, action string, r *Resource, buf []policy.Reason) policy.Decision {
 	q := policy.Question{
-		Request:  policy.Request{Principal: caller.principal(), Action: action, Resource: r.ARN},
+		Request:  policy.Request{Principal: caller.Principal(), Action: action, Resource: r.ARN},
 		Owner:    r.Account,
 		Resource: policy.Attached{Name: resourcePolicyName(r), Policy: r.Policy},
 		Identity: caller.Policies,

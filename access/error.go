@@ -18,6 +18,8 @@ var (
 
 // Denied is the refusal of Check, worded as AWS words AccessDeniedException: it names the caller, the action, the resource
 // and the kind of policy that is to blame, and nothing that the caller may not know.
+//
+//nolint:errname // it is the denial that one branches on; AccessDeniedError would be AWS's word twice
 type Denied struct {
 	Action   string
 	Resource string // ARN or "*"

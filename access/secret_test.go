@@ -23,9 +23,16 @@ func TestSecretsDoNotShow(t *testing.T) {
 		issued access.IssuedSecret
 	}
 	values := []any{
-		s, &s, []access.Secret{s}, map[string]access.Secret{"a": s}, access.IssuedSecret{Secret: s}, issued, &issued,
-		access.Credential{Secret: s}, &access.Credential{Secret: s}, access.EphemeralCredential{Secret: s},
-		hidden{s, access.IssuedSecret{Secret: s}}, &hidden{secret: s},
+		s, &s,
+		[]access.Secret{s},
+		map[string]access.Secret{"a": s},
+		access.IssuedSecret{Secret: s},
+		issued, &issued,
+		access.Credential{Secret: s},
+		&access.Credential{Secret: s},
+		access.EphemeralCredential{Secret: s},
+		hidden{s, access.IssuedSecret{Secret: s}},
+		&hidden{secret: s},
 	}
 	for _, v := range values {
 		var out strings.Builder

@@ -24,7 +24,7 @@ const (
 type User struct {
 	Path       string
 	UserName   string
-	UserId     string //nolint:revive // AWS's spelling, on the wire
+	UserId     string
 	Arn        string
 	CreateDate float64 // seconds since 1970
 }

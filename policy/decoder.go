@@ -3,7 +3,6 @@ package policy
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 
@@ -59,7 +58,7 @@ func (d *decoder) strings(name string, add func(text string) (problem string)) e
 			return err
 		}
 		if problem := add(text); problem != "" {
-			return fmt.Errorf("%s %s %s", name, strconv.Quote(text), problem)
+			return refuse("%s %s %s", name, strconv.Quote(text), problem)
 		}
 		return nil
 	}
@@ -70,7 +69,7 @@ func (d *decoder) strings(name string, add func(text string) (problem string)) e
 		return err
 	}
 	if d.peek() == ']' {
-		return fmt.Errorf("%s is an empty list", name)
+		return refuse("%s is an empty list", name)
 	}
 	for d.peek() != ']' {
 		if err := one(); err != nil {
@@ -104,7 +103,7 @@ func (d *decoder) values() ([]jsontext.Value, error) {
 
 func (d *decoder) end() error {
 	if _, err := d.d.ReadToken(); !errors.Is(err, io.EOF) {
-		return errors.New("there is more text behind the document")
+		return refuse("there is more text behind the document")
 	}
 	return nil
 }
@@ -116,7 +115,7 @@ func (d *decoder) unexpected(want string, got jsontext.Kind) error {
 			return err
 		}
 	}
-	return fmt.Errorf("expected %s, found %s", want, kindName(got))
+	return refuse("expected %s, found %s", want, kindName(got))
 }
 
 func kindName(k jsontext.Kind) string {

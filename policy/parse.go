@@ -31,6 +31,9 @@ func (e *Error) Error() string {
 	return e.Place + ": " + e.Problem
 }
 
+// refuse is an Error without a place yet: whoever knows it adds it.
+func refuse(format string, a ...any) error { return &Error{Problem: fmt.Sprintf(format, a...)} }
+
 // Parse compiles a document. Every error is an *Error. The document is not kept.
 func Parse(doc []byte, kind Kind) (*Policy, error) {
 	if err := checkSize(doc, kind); err != nil {
@@ -54,7 +57,7 @@ func Parse(doc []byte, kind Kind) (*Policy, error) {
 		case "Statement":
 			statements, err = d.values()
 		default:
-			err = fmt.Errorf("unknown element %s", strconv.Quote(name))
+			err = refuse("unknown element %s", strconv.Quote(name))
 		}
 		return err
 	})
@@ -65,10 +68,10 @@ func Parse(doc []byte, kind Kind) (*Policy, error) {
 	case err != nil:
 	case version == "" && !contains(seen, "Version"), version == "2008-10-17", version == "2012-10-17":
 	default:
-		err = fmt.Errorf(`Version %s is not "2012-10-17" or "2008-10-17"`, strconv.Quote(version))
+		err = refuse(`Version %s is not "2012-10-17" or "2008-10-17"`, strconv.Quote(version))
 	}
 	if err == nil && len(statements) == 0 {
-		err = errors.New("Statement is missing or empty")
+		err = refuse("Statement is missing or empty")
 	}
 	if err != nil {
 		return nil, &Error{Problem: problem(err)}
@@ -86,7 +89,7 @@ func (p *Policy) compile(statements []jsontext.Value, variables bool) error {
 		b := builder{decoder: newDecoder(raw), kind: p.kind, variables: variables, statement: &p.statements[i]}
 		err := b.build()
 		if err == nil && b.statement.sid != "" && sids[b.statement.sid] {
-			err = errors.New("Sid is used twice; statement ids in a single policy must be unique")
+			err = refuse("Sid is used twice; statement ids in a single policy must be unique")
 		}
 		if err != nil {
 			return &Error{Place: place(i, sidOf(raw)), Problem: problem(err)}
@@ -136,19 +139,19 @@ func (b *builder) build() error {
 		one, other := contains(b.seen, pair[0]), contains(b.seen, pair[1])
 		switch {
 		case one && other:
-			return fmt.Errorf("%s and %s exclude each other", pair[0], pair[1])
+			return refuse("%s and %s exclude each other", pair[0], pair[1])
 		case pair[0] == "Principal" && b.kind == Identity && (one || other):
-			return errors.New("an identity-based policy names no principal")
+			return refuse("an identity-based policy names no principal")
 		case pair[0] == "Principal" && b.kind == Identity:
 		case !one && !other:
-			return fmt.Errorf("%s is missing", pair[0])
+			return refuse("%s is missing", pair[0])
 		}
 	}
 	if b.statement.effect == NoMatch {
-		return errors.New("Effect is missing")
+		return refuse("Effect is missing")
 	}
 	if b.statement.principals.not && b.statement.effect == Allow {
-		return errors.New("NotPrincipal must be used with Effect Deny")
+		return refuse("NotPrincipal must be used with Effect Deny")
 	}
 	return nil
 }
@@ -173,9 +176,9 @@ func (b *builder) element(name string) error {
 		s.principals.not = name == "NotPrincipal"
 		return b.principal(name)
 	case "Condition":
-		return errors.New("Condition is not evaluated yet, so a statement that has one is refused")
+		return refuse("Condition is not evaluated yet, so a statement that has one is refused")
 	}
-	return fmt.Errorf("unknown element %s", strconv.Quote(name))
+	return refuse("unknown element %s", strconv.Quote(name))
 }
 
 func (b *builder) sid() (err error) {
@@ -184,7 +187,7 @@ func (b *builder) sid() (err error) {
 	}
 	// In resource policies AWS takes more, as its own "Enable IAM User Permissions" shows.
 	if b.kind == Identity && !alphanumeric(b.statement.sid) {
-		return fmt.Errorf("Sid %s may hold letters and digits only", strconv.Quote(b.statement.sid))
+		return refuse("Sid %s may hold letters and digits only", strconv.Quote(b.statement.sid))
 	}
 	return nil
 }
@@ -199,7 +202,7 @@ func (b *builder) effect() error {
 	case text == "Deny":
 		b.statement.effect = Deny
 	default:
-		return fmt.Errorf(`Effect %s is not "Allow" or "Deny"`, strconv.Quote(text))
+		return refuse(`Effect %s is not "Allow" or "Deny"`, strconv.Quote(text))
 	}
 	return nil
 }
@@ -233,7 +236,7 @@ func (b *builder) principal(name string) error {
 	if b.peek() == '"' {
 		text, err := b.string(name)
 		if err == nil && text != "*" {
-			err = fmt.Errorf(`%s is %s; a bare string must be "*"`, name, strconv.Quote(text))
+			err = refuse(`%s is %s; a bare string must be "*"`, name, strconv.Quote(text))
 		}
 		p.everyone = true
 		return err
@@ -249,12 +252,12 @@ func (b *builder) principal(name string) error {
 		case "Service":
 			return b.strings(name+" Service", p.addService)
 		case "Federated", "CanonicalUser":
-			return fmt.Errorf("%s of type %s is not supported", name, kind)
+			return refuse("%s of type %s is not supported", name, kind)
 		}
-		return fmt.Errorf("%s has unknown type %s", name, strconv.Quote(kind))
+		return refuse("%s has unknown type %s", name, strconv.Quote(kind))
 	})
 	if err == nil && len(seen) == 0 {
-		err = fmt.Errorf("%s is empty", name)
+		err = refuse("%s is empty", name)
 	}
 	return err
 }
@@ -286,10 +289,10 @@ func sidOf(raw jsontext.Value) (sid string) {
 
 func once(seen *[]string, name string) error {
 	if contains(*seen, name) {
-		return fmt.Errorf("%s is given twice", strconv.Quote(name))
+		return refuse("%s is given twice", strconv.Quote(name))
 	}
 	if len(*seen) > 16 {
-		return errors.New("too many elements")
+		return refuse("too many elements")
 	}
 	*seen = append(*seen, name)
 	return nil

@@ -77,6 +77,7 @@ func (c table) check(name, want string, actions ...string) {
 }
 
 func (c table) may(name string, actions ...string) { c.t.Helper(); c.check(name, "Allow", actions...) }
+
 func (c table) mayByAccount(name string, actions ...string) {
 	c.t.Helper()
 	c.check(name, "Allow through the account", actions...)
@@ -86,6 +87,7 @@ func (c table) mayNot(name string, actions ...string) {
 	c.t.Helper()
 	c.check(name, "NoMatch", actions...)
 }
+
 func (c table) denied(name string, actions ...string) {
 	c.t.Helper()
 	c.check(name, "Deny", actions...)
