@@ -125,14 +125,14 @@ func (l *Log) recover() error {
 		if i < len(files)-1 {
 			return nil // the next record begins a new file
 		}
-		l.file, err = os.OpenFile(files[i].path, os.O_WRONLY|os.O_APPEND, 0)
+		opened, err := os.OpenFile(files[i].path, os.O_WRONLY|os.O_APPEND, 0)
 		if err != nil {
 			return err
 		}
-		l.size = end
+		l.file, l.size = diskFile{opened}, end
 		// A crash in Interval mode may have left records that are in the file
 		// but not yet on the disk; what follows them must not outlive them.
-		return fdatasync(l.file)
+		return l.file.Sync()
 	}
 	return nil
 }

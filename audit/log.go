@@ -18,8 +18,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,7 +77,7 @@ type Log struct {
 	failure atomic.Pointer[error]
 
 	// Of the writer's goroutine alone:
-	file    *os.File
+	file    file
 	size    int64
 	last    link
 	dirty   bool // written and not synced
@@ -84,6 +86,18 @@ type Log struct {
 
 	anchors anchors
 }
+
+// file is what the writer needs of a file of the log; tests make it fail.
+type file interface {
+	io.Writer
+	Sync() error // content and size are on the disk when it returns
+	Close() error
+}
+
+// diskFile is the file that does not fail on purpose.
+type diskFile struct{ *os.File }
+
+func (f diskFile) Sync() error { return fdatasync(f.File) }
 
 // batch is the records that share one write.
 type batch struct {
@@ -215,10 +229,7 @@ func (l *Log) run() {
 			l.sync()
 			continue
 		}
-		l.mu.Lock()
-		b, closed := l.open, l.closed
-		l.open = newBatch()
-		l.mu.Unlock()
+		b, closed := l.take()
 		if len(b.bodies) > 0 {
 			b.err = l.write(b.bodies)
 			close(b.done)
@@ -231,6 +242,24 @@ func (l *Log) run() {
 		if l.dirty && due == nil {
 			due = time.After(l.o.Interval)
 		}
+	}
+}
+
+// take takes the records that wait. Those whose Append has just returned are about
+// to come with the next one, so it lets them run first, as long as any comes; there
+// is nothing to wait for when nobody is runnable.
+func (l *Log) take() (b *batch, closed bool) {
+	for n := -1; ; {
+		l.mu.Lock()
+		if len(l.open.bodies) == n || l.closed {
+			b, closed = l.open, l.closed
+			l.open = newBatch()
+			l.mu.Unlock()
+			return b, closed
+		}
+		n = len(l.open.bodies)
+		l.mu.Unlock()
+		runtime.Gosched()
 	}
 }
 
@@ -274,7 +303,7 @@ func (l *Log) sync() error {
 	}
 	// After a failed sync the kernel may count the pages as clean: trying again
 	// would report success without having written. So failing is final.
-	if err := fdatasync(l.file); err != nil {
+	if err := l.file.Sync(); err != nil {
 		return l.fail(fmt.Errorf("syncing audit log: %w", err))
 	}
 	l.dirty = false
@@ -298,11 +327,11 @@ func (l *Log) rotate() error {
 		l.anchors.rotated(l.last)
 	}
 	path := filepath.Join(l.dir, fileName(l.last.seq+1))
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
+	created, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("beginning audit file: %w", err)
 	}
-	l.file, l.size = file, 0
+	l.file, l.size = diskFile{created}, 0
 	// Without this a power failure could lose the whole file.
 	if err := syncDirectory(l.dir); err != nil {
 		return fmt.Errorf("syncing audit directory: %w", err)

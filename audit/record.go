@@ -123,7 +123,7 @@ func (r *Record) appendWith(b []byte, now time.Time, params, response, additiona
 	if at.IsZero() {
 		at = now
 	}
-	b = at.UTC().AppendFormat(b, "2006-01-02T15:04:05Z")
+	b = appendTime(b, at)
 	b = append(b, `","eventSource":`...)
 	b = appendString(b, r.EventSource)
 	b = append(b, `,"eventName":`...)
@@ -214,6 +214,26 @@ func appendRaw(b, raw []byte) []byte {
 	}
 	return append(b, compact...)
 }
+
+// appendTime appends t as CloudTrail has it, 2006-01-02T15:04:05Z. AppendFormat
+// would be a fifth of the cost of a record.
+func appendTime(b []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	if year < 0 || year > 9999 {
+		return t.AppendFormat(b, time.RFC3339)
+	}
+	b = appendTwo(appendTwo(b, year/100), year%100)
+	b = appendTwo(append(b, '-'), int(month))
+	b = appendTwo(append(b, '-'), day)
+	b = appendTwo(append(b, 'T'), hour)
+	b = appendTwo(append(b, ':'), minute)
+	b = appendTwo(append(b, ':'), second)
+	return append(b, 'Z')
+}
+
+func appendTwo(b []byte, n int) []byte { return append(b, '0'+byte(n/10), '0'+byte(n%10)) }
 
 // safe holds the bytes that stand for themselves in a JSON string.
 var safe = func() (t [256]bool) {

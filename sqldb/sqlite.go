@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -216,7 +217,7 @@ func (w *sqliteWriter) group(job *write) {
 		return
 	}
 	var jobs []*write
-	for job != nil && len(jobs) < maxGroup {
+	for ; job != nil && len(jobs) < maxGroup; job = w.next() {
 		if job.state.CompareAndSwap(waiting, lent) {
 			jobs = append(jobs, job)
 			if !w.savepoint(job) {
@@ -224,11 +225,6 @@ func (w *sqliteWriter) group(job *write) {
 				w.separately(jobs)
 				return
 			}
-		}
-		select {
-		case job = <-w.queue:
-		default:
-			job = nil
 		}
 	}
 	if err := w.exec("COMMIT"); err != nil {
@@ -251,6 +247,21 @@ func (w *sqliteWriter) group(job *write) {
 	for _, job := range jobs {
 		job.finish(job.err)
 	}
+}
+
+// next takes a write that waits, or nil. Those whose Write has just returned are
+// about to come with the next one, so it lets them run first; when nobody is
+// runnable that takes no time.
+func (w *sqliteWriter) next() *write {
+	for range 2 {
+		select {
+		case job := <-w.queue:
+			return job
+		default:
+			runtime.Gosched()
+		}
+	}
+	return nil
 }
 
 // separately runs each of jobs again in its own transaction, except the last one
