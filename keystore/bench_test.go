@@ -27,6 +27,24 @@ func BenchmarkSign(b *testing.B) {
 	}
 }
 
+// What opening a cold key costs, after it has been unsealed.
+func BenchmarkNewKey(b *testing.B) {
+	for _, spec := range keystore.Specs() {
+		b.Run(string(spec), func(b *testing.B) {
+			material, err := keystore.GenerateMaterial(spec)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := keystore.NewKey(spec, material); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkVerify(b *testing.B) {
 	for spec, alg := range map[keystore.Spec]string{keystore.P256: keystore.ECDSASHA256, keystore.MLDSA65: keystore.MLDSA} {
 		for _, mt := range keystore.MessageTypes(alg) {

@@ -83,6 +83,6 @@ func (k *eccKey) Derive(_ context.Context, alg string, peer *PublicKey) ([]byte,
 }
 
 func (k *eccKey) Close() {
-	wipeInt(k.key.D)
+	wipeInt(k.key.D) //nolint:staticcheck // there is no other way to wipe it
 	k.agreement = nil
 }

@@ -67,9 +67,35 @@ func Secret(key Key) func() []byte {
 	case *secp256k1Key:
 		return func() []byte { return k.key.Serialize() }
 	case *eccKey:
-		return words(k.key.D)
+		return words(k.key.D) //nolint:staticcheck // what Close has to wipe
 	case *rsaKey:
 		return words(k.key.Primes[0])
 	}
 	return nil
+}
+
+// ZAccepted reports whether a packed polynomial of z with all coefficients v
+// passes the bound of FIPS 204 algorithm 8.
+func ZAccepted(spec Spec, v uint32) bool {
+	s := mldsaSets[spec]
+	packed := make([]byte, 32*s.zBits)
+	for i := range mldsaN {
+		for bit := range s.zBits {
+			at := i*s.zBits + bit
+			packed[at/8] |= byte(v>>bit&1) << (at % 8)
+		}
+	}
+	return s.unpackZ(new(polynomial), packed)
+}
+
+// HintsAccepted reports whether packed is an encoding of h.
+func HintsAccepted(spec Spec, packed []byte) bool {
+	_, ok := mldsaSets[spec].unpackHints(packed)
+	return ok
+}
+
+// UseHint is FIPS 204 algorithm 40.
+func UseHint(spec Spec, r uint32, hint bool) uint32 {
+	s := mldsaSets[spec]
+	return s.useHint(r, hint, (mldsaQ-1)/(2*s.gamma2))
 }

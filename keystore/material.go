@@ -148,7 +148,8 @@ func newStandardPublic(key crypto.PublicKey) (*PublicKey, error) {
 		// A copy, so that the public key does not keep the private one alive.
 		p.spec, p.half = Spec(fmt.Sprintf("RSA_%d", k.N.BitLen())), &rsaPublic{key: &rsa.PublicKey{N: k.N, E: k.E}}
 	case *ecdsa.PublicKey:
-		p.spec, p.half = eccSpec(k.Curve), &eccPublic{key: &ecdsa.PublicKey{Curve: k.Curve, X: k.X, Y: k.Y}}
+		alone := *k
+		p.spec, p.half = eccSpec(k.Curve), &eccPublic{key: &alone}
 	case ed25519.PublicKey:
 		p.spec, p.half = Ed25519, &ed25519Public{key: k}
 	}

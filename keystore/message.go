@@ -2,12 +2,12 @@ package keystore
 
 import (
 	"crypto"
+	"crypto/sha256"
+	"crypto/sha512"
 	"fmt"
 	"slices"
 
 	_ "crypto/sha1" // OAEP with SHA-1
-	"crypto/sha256"
-	"crypto/sha512"
 )
 
 // MessageType says what the message of Sign and Verify is. "" is RAW, AWS's

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/keyturn/keyturn/keystore"
 )
@@ -18,6 +19,9 @@ const (
 	// nobody waits for the pool.
 	refillNice = 19
 	demandNice = 10
+	// closeWait is how long close waits for a key that is being made. Making one
+	// cannot be interrupted, and at refillNice it may take long on a busy machine.
+	closeWait = time.Second
 )
 
 var errClosed = errors.New("key store is closed")
@@ -195,8 +199,8 @@ func (p *pool) shortest() (spec keystore.Spec, ok bool) {
 	return spec, ok
 }
 
-// close stops refill and wipes what is ready. It returns when no goroutine is
-// left. Closing again does nothing.
+// close stops refill and wipes what is ready. A key that is still being made
+// after closeWait is wiped when it is there. Closing again only waits again.
 func (p *pool) close() {
 	p.mu.Lock()
 	if !p.closed {
@@ -210,7 +214,17 @@ func (p *pool) close() {
 		}
 	}
 	p.mu.Unlock()
-	p.running.Wait()
+	over := make(chan struct{})
+	go func() {
+		p.running.Wait()
+		close(over)
+	}()
+	timeout := time.NewTimer(closeWait)
+	defer timeout.Stop()
+	select {
+	case <-over:
+	case <-timeout.C:
+	}
 }
 
 // lowerPriority gives the calling goroutine a thread of its own with the nice

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/keyturn/keyturn/keystore"
 )
@@ -115,6 +116,31 @@ func TestPoolReportsErrors(t *testing.T) {
 			t.Errorf("after it works again: %v", err)
 		}
 		p.close()
+	})
+}
+
+// A key that takes for ever does not hold the program back.
+func TestPoolClosesWhileAKeyIsBeingMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool()
+		release, late := make(chan struct{}), []byte("private key")
+		p.generate = func(keystore.Spec) ([]byte, error) { <-release; return late, nil }
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := p.take(ctx, keystore.RSA2048); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		start := time.Now()
+		p.close()
+		if d := time.Since(start); d != closeWait {
+			t.Errorf("closed after %v", d)
+		}
+		close(release)
+		synctest.Wait() // and no goroutine is left, or the bubble would say so
+		if !bytes.Equal(late, make([]byte, len(late))) {
+			t.Errorf("left in memory: %q", late)
+		}
 	})
 }
 

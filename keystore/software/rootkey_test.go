@@ -306,3 +306,35 @@ func TestDamagedKeyset(t *testing.T) {
 		})
 	}
 }
+
+// What every root key does, of whatever kind.
+func TestRootKeys(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "root.key")
+	for name, root := range map[string]software.RootKey{
+		"file":       software.RootKeyFile(path),
+		"passphrase": software.WeakPassphrase(passphrase),
+	} {
+		t.Run(name, func(t *testing.T) {
+			secret := []byte("the keyset")
+			sealed, err := root.Seal(secret, []byte("row"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bytes.Contains(sealed, secret) {
+				t.Error("not sealed")
+			}
+			if got, err := root.Open(sealed, []byte("row")); err != nil || !bytes.Equal(got, secret) {
+				t.Errorf("%q, %v", got, err)
+			}
+			again, err := root.Seal(secret, []byte("row"))
+			if err != nil || bytes.Equal(again, sealed) {
+				t.Errorf("sealing twice gives the same: %v", err)
+			}
+			for _, row := range []string{"", "ro", "row2", "another"} {
+				if got, err := root.Open(sealed, []byte(row)); err == nil {
+					t.Errorf("sealed for another row, opened for %q as %q", row, got)
+				}
+			}
+		})
+	}
+}

@@ -116,9 +116,9 @@ func createKeyset(ctx context.Context, db *sqldb.DB, root RootKey) ([]byte, erro
 	return readKeyset(ctx, db)
 }
 
-// Close ends key generation and wipes the keys made ahead. It waits for a
-// generation that is running, at most a few seconds. Keys that were opened stay
-// usable until they are closed themselves.
+// Close ends key generation and wipes the keys made ahead. It waits up to a
+// second for a key that is being made; one that takes longer is wiped when it is
+// there. Keys that were opened stay usable until they are closed themselves.
 func (s *Store) Close() { s.pool.close() }
 
 // Generate implements keystore.Backend. The handle is the sealed material.
@@ -201,7 +201,7 @@ func keysetAssociated() []byte { return fields("keyturn keyset v1", keysetName) 
 func fields(values ...string) []byte {
 	var b []byte
 	for _, v := range values {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(v))) //nolint:gosec // names and ids, far below 4 GiB
+		b = binary.BigEndian.AppendUint32(b, uint32(len(v)))
 		b = append(b, v...)
 	}
 	return b

@@ -39,10 +39,10 @@ func TestKeysetIsMadeOnceAndOpensAgain(t *testing.T) {
 		root := software.RootKeyFile(filepath.Join(t.TempDir(), "root.key"))
 		ref := keystore.Ref{Account: "111122223333", KeyID: "k", MaterialID: "m"}
 
-		// Several nodes start on a new database at once.
+		// Several nodes open what the first has made.
 		stores := make([]*software.Store, 4)
 		errs := make([]error, len(stores))
-		first := open(t, db, root) // the root key file exists; the keysets race below
+		first := open(t, db, root)
 		handle, err := first.Generate(ctx, ref, keystore.HMAC256)
 		if err != nil {
 			t.Fatal(err)
