@@ -459,6 +459,7 @@ func TestIntervalSyncsInTime(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if n := f.syncs.Load(); n != 4 {
 			t.Errorf("%d syncs after an idle hour, want 4", n)
 		}
@@ -467,6 +468,7 @@ func TestIntervalSyncsInTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(4 * time.Second)
+		synctest.Wait()
 		if err := l.Append(t.Context(), sample()); !errors.Is(err, f.sync) {
 			t.Errorf("Append after a sync failed behind its back: %v", err)
 		}

@@ -17,3 +17,15 @@ func Wrap(l *Log, wrap func(File) File) error {
 	l.file = wrap(l.file)
 	return nil
 }
+
+// ParseLine parses a line and writes it again from what it has understood. right
+// says whether the line has the hash that it should.
+func ParseLine(line []byte) (again []byte, right bool, err error) {
+	body, l, err := parseLine(line)
+	if err != nil {
+		return nil, false, err
+	}
+	var scratch []byte
+	again, n := appendChained(nil, body, link{seq: l.seq - 1, hash: l.prev}, &scratch)
+	return again, n.hash == l.hash, nil
+}
