@@ -82,7 +82,7 @@ func parseLine(line []byte) (body []byte, l link, err error) {
 	if !bytes.HasSuffix(head[:digits], []byte(chainSeq)) || digits == len(head) || head[digits] == '0' {
 		return nil, link{}, errNotRecord
 	}
-	if l.seq, err = strconv.ParseUint(string(head[digits:]), 10, 64); err != nil {
+	if l.seq, err = strconv.ParseUint(string(head[digits:]), 10, 63); err != nil {
 		return nil, link{}, errNotRecord
 	}
 	prev, rest := rest[len(chainPrev):len(chainPrev)+64], rest[len(chainPrev)+64:]

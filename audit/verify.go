@@ -50,7 +50,6 @@ func (d *Damage) Error() string {
 // beside the process that writes the log. Its memory does not grow with the log.
 func Verify(dir string, o VerifyOptions) (Report, error) {
 	v := &verifier{anchors: make(map[uint64]string), next: max(o.From, 1)}
-	v.first = v.next
 	for _, a := range o.Anchors {
 		v.anchors[a.Seq] = a.Hash
 		v.anchored = max(v.anchored, a.Seq)
@@ -70,27 +69,17 @@ func Verify(dir string, o VerifyOptions) (Report, error) {
 	if err := v.list(dir); err != nil {
 		return Report{}, fmt.Errorf("verifying audit log: %w", err)
 	}
-	for i, file := range files {
-		if err := v.file(file, i == len(files)-1); err != nil {
-			return v.report, err
-		}
+	err = v.files(files)
+	if v.report.Records > 0 {
+		v.report.Head = v.prev.String()
 	}
-	if v.anchored >= v.next {
-		name := "no file"
-		if len(files) > 0 {
-			name = filepath.Base(files[len(files)-1].path)
-		}
-		return v.report, &Damage{name, 0, v.next, fmt.Sprintf("the log ends before it, but record %d was anchored "+
-			"in the database: the end of the log was cut off", v.anchored)}
-	}
-	return v.report, nil
+	return v.report, err
 }
 
 // verifier is a walk through a log.
 type verifier struct {
 	anchors   map[uint64]string // seq → hash
 	anchored  uint64            // the largest of them
-	first     uint64
 	next      uint64 // number of the record that must come next
 	prev      digest // hash of the record before
 	prevKnown bool
@@ -108,6 +97,21 @@ func (v *verifier) list(dir string) error {
 		if isTorn(entry.Name()) {
 			v.report.Torn = append(v.report.Torn, entry.Name())
 		}
+	}
+	return nil
+}
+
+func (v *verifier) files(files []logFile) error {
+	name := "no file"
+	for i, f := range files {
+		if err := v.file(f, i == len(files)-1); err != nil {
+			return err
+		}
+		name = filepath.Base(f.path)
+	}
+	if v.anchored >= v.next {
+		return &Damage{name, 0, v.next, fmt.Sprintf("the log ends before it, but record %d was anchored "+
+			"in the database: the end of the log was cut off", v.anchored)}
 	}
 	return nil
 }
@@ -188,7 +192,7 @@ func (v *verifier) line(line []byte) (what string, seq uint64) {
 		v.report.FirstSeq = l.seq
 	}
 	v.report.Records++
-	v.report.LastSeq, v.report.Head = l.seq, l.hash.String()
+	v.report.LastSeq = l.seq
 	return "", 0
 }
 

@@ -1,6 +1,10 @@
 package audit_test
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -269,4 +273,33 @@ func FuzzLine(f *testing.F) {
 			t.Fatalf("%q\nis read as\n%q", line, again)
 		}
 	})
+}
+
+// TestChainIsAsDocumented computes the chain from the words of docs/audit.md.
+func TestChainIsAsDocumented(t *testing.T) {
+	_, _, texts := written(t)
+	prev, seq := make([]byte, 32), uint64(0)
+	for _, file := range texts {
+		for _, text := range file {
+			var r struct {
+				Chain struct {
+					Seq        uint64
+					Prev, Hash string
+				}
+			}
+			if err := json.Unmarshal([]byte(text), &r); err != nil {
+				t.Fatal(err)
+			}
+			seq++
+			h := sha256.New()
+			h.Write([]byte("keyturn audit 1\n"))
+			h.Write(prev)
+			h.Write(binary.BigEndian.AppendUint64(nil, seq))
+			h.Write([]byte(text[:strings.LastIndex(text, `,"chain":`)]))
+			if r.Chain.Seq != seq || r.Chain.Prev != hex.EncodeToString(prev) || r.Chain.Hash != hex.EncodeToString(h.Sum(nil)) {
+				t.Fatalf("record %d has the chain %+v", seq, r.Chain)
+			}
+			prev = h.Sum(nil)
+		}
+	}
 }
