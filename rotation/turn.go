@@ -16,7 +16,7 @@ type turn struct {
 func (p *Policy) calendar() (*Calendar, error) {
 	location := time.UTC
 	if p.Timezone != "" {
-		l, err := time.LoadLocation(p.Timezone)
+		l, err := loadZone(p.Timezone)
 		if err != nil || p.Timezone == "Local" {
 			return nil, fmt.Errorf("timezone: expected an IANA name as Europe/Berlin, not %q", clip(p.Timezone))
 		}
