@@ -80,8 +80,8 @@ func Verify(dir string, o VerifyOptions) (Report, error) {
 type verifier struct {
 	anchors   map[uint64]string // seq → hash
 	anchored  uint64            // the largest of them
-	next      uint64 // number of the record that must come next
-	prev      digest // hash of the record before
+	next      uint64            // number of the record that must come next
+	prev      digest            // hash of the record before
 	prevKnown bool
 	scratch   []byte
 	report    Report
