@@ -1,0 +1,152 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/keyturn/keyturn/audit"
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is everything a server needs to know. The zero value of each field
+// means its default. Field names are those of the configuration file, the
+// flags of `keyturn server` and the environment variables (KEYTURN_LISTEN …).
+type Config struct {
+	Listen   string `yaml:"listen"`   // address to serve on; default 127.0.0.1:7400
+	Data     string `yaml:"data"`     // folder of the database file, the root key and the audit log; default ./keyturn-data
+	Database string `yaml:"database"` // postgres://…; default: the SQLite file in Data
+	Account  string `yaml:"account"`  // 12 digits; default 000000000000
+	Region   string `yaml:"region"`   // where names without a Region live; default us-east-1
+
+	RootKey struct {
+		File       string `yaml:"file"`           // default: root.key in Data
+		Passphrase string `yaml:"passphraseFile"` // file that holds a passphrase, instead of File
+	} `yaml:"rootKey"`
+
+	Audit struct {
+		Sync     string        `yaml:"sync"`     // every (default) or interval
+		Interval time.Duration `yaml:"interval"` // with sync: interval; default 1s
+		MaxSize  int64         `yaml:"maxSize"`  // bytes a file; default 100 MiB
+	} `yaml:"audit"`
+
+	TLS struct {
+		Certificate string `yaml:"certificate"` // PEM file
+		Key         string `yaml:"key"`         // PEM file
+		SelfSigned  bool   `yaml:"selfSigned"`  // make one in Data and use it
+	} `yaml:"tls"`
+
+	// Targets are the places beside the server itself where keys turn.
+	Targets []Target `yaml:"targets"`
+
+	Dev            bool             `yaml:"-"` // nothing is kept, credentials are printed
+	EnvFile        string           `yaml:"-"` // where the caller will write Ready.Environment
+	DevCredentials []DevCredential  `yaml:"-"`
+	Now            func() time.Time `yaml:"-"`
+	Logger         *slog.Logger     `yaml:"-"`
+}
+
+// Target is an AWS account and Region, or anything else that speaks the AWS
+// KMS API. Credentials come from the standard chain of the AWS SDK.
+type Target struct {
+	Name       string `yaml:"name"`
+	Account    string `yaml:"account"`
+	Region     string `yaml:"region"`
+	Endpoint   string `yaml:"endpoint"`   // default: AWS's for the Region
+	Profile    string `yaml:"profile"`    // of the AWS configuration files
+	Role       string `yaml:"role"`       // ARN to assume
+	ExternalID string `yaml:"externalId"` // for Role
+}
+
+// DevCredential is a fixed credential of an account's root user.
+type DevCredential struct{ AccessKeyID, Secret, Account string }
+
+var accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
+
+// ReadConfig reads the configuration file. Unknown names are refused.
+func ReadConfig(name string) (Config, error) {
+	var c Config
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return c, fmt.Errorf("reading the configuration: %w", err)
+	}
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(&c); err != nil {
+		return c, fmt.Errorf("%s: %w", name, err)
+	}
+	return c, nil
+}
+
+// withDefaults fills what is not set and says all that is wrong at once.
+func (c Config) withDefaults() (Config, error) {
+	set := func(field *string, value string) {
+		if *field == "" {
+			*field = value
+		}
+	}
+	set(&c.Listen, "127.0.0.1:7400")
+	set(&c.Data, "keyturn-data")
+	set(&c.Account, "000000000000")
+	set(&c.Region, "us-east-1")
+	set(&c.Audit.Sync, "every")
+	set(&c.RootKey.File, filepath.Join(c.Data, "root.key"))
+	if c.Database == "" {
+		c.Database = "sqlite:" + filepath.Join(c.Data, "keyturn.db")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	var wrong []error
+	if !accountPattern.MatchString(c.Account) {
+		wrong = append(wrong, fmt.Errorf("account %q is not 12 digits", c.Account))
+	}
+	if c.Audit.Sync != "every" && c.Audit.Sync != "interval" {
+		wrong = append(wrong, fmt.Errorf("audit.sync %q: it is every or interval", c.Audit.Sync))
+	}
+	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
+		wrong = append(wrong, errors.New("tls.certificate and tls.key go together"))
+	}
+	seen := map[string]bool{"local": true}
+	for _, t := range c.Targets {
+		if t.Name == "" || t.Region == "" {
+			wrong = append(wrong, errors.New("a target needs a name and a region"))
+		} else if seen[t.Name] {
+			wrong = append(wrong, fmt.Errorf("target %q: the name is taken (local is the server itself)", t.Name))
+		}
+		seen[t.Name] = true
+	}
+	return c, errors.Join(wrong...)
+}
+
+func (c Config) auditOptions() audit.Options {
+	o := audit.Options{Sync: audit.Every, MaxSize: c.Audit.MaxSize, Interval: c.Audit.Interval, Now: c.Now}
+	if c.Audit.Sync == "interval" {
+		o.Sync = audit.Interval
+	}
+	return o
+}
+
+// makeData makes the data folder for its owner alone.
+func makeData(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making the data folder: %w", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("looking at the data folder: %w", err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("the data folder %s is a file: %w", dir, fs.ErrExist)
+	}
+	return nil
+}

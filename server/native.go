@@ -1,0 +1,87 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/keyturn/keyturn/access"
+	"github.com/keyturn/keyturn/awsapi"
+	"github.com/keyturn/keyturn/jwks"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotators"
+)
+
+// accessOperations puts the administration of users on the wire: access knows
+// no protocol.
+func accessOperations(g *access.Guard) []awsapi.Operation {
+	return []awsapi.Operation{
+		awsapi.Op("CreateUser", g.CreateUser),
+		awsapi.Op("DeleteUser", g.DeleteUser),
+		awsapi.Op("ListUsers", g.ListUsers).ReadOnly(),
+		awsapi.Op("CreateAccessKey", g.CreateAccessKey),
+		awsapi.Op("DeleteAccessKey", g.DeleteAccessKey),
+		awsapi.Op("SetAccessKeyStatus", g.SetAccessKeyStatus),
+		awsapi.Op("ListAccessKeys", g.ListAccessKeys).ReadOnly(),
+		awsapi.Op("PutUserPolicy", g.PutUserPolicy),
+		awsapi.Op("GetUserPolicy", g.GetUserPolicy).ReadOnly(),
+		awsapi.Op("ListUserPolicies", g.ListUserPolicies).ReadOnly(),
+		awsapi.Op("DeleteUserPolicy", g.DeleteUserPolicy),
+	}
+}
+
+// wanted asks the own KMS whether somebody was turned away with a disabled key.
+// Other targets cannot tell.
+func (s *Server) wanted(ctx context.Context, target rotation.Target, keyARN string, since time.Time) (rotators.Demand, error) {
+	return rotators.Demand{}, errors.New("not wired")
+}
+
+// jwks serves the public keys of lineages, to anybody.
+func (s *Server) jwks() http.Handler {
+	return jwks.NewHandler(jwks.Config{
+		Source: s.lineage, Account: s.config.Account, Region: s.config.Region, Now: s.config.Now, Logger: s.config.Logger,
+	})
+}
+
+// lineage is what JWKS shows of an alias.
+func (s *Server) lineage(ctx context.Context, account, region, alias string) (*jwks.Lineage, error) {
+	info, err := s.rotation.Generations(ctx, account, region, alias)
+	if errors.Is(err, rotation.ErrNoLineage) {
+		return nil, jwks.ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := &jwks.Lineage{}
+	if info.Policy != nil && info.Policy.Mode == rotation.ModeStaged {
+		l.Lead = time.Duration(info.Policy.Lead)
+	}
+	for _, g := range info.Generations {
+		l.Generations = append(l.Generations, jwks.Generation{
+			Number: g.Number, Key: g.Key, Usage: g.Usage, SPKI: g.Public, State: shown(&g), NotBefore: notBefore(&g, info), Leaves: g.OverlapEnds,
+		})
+	}
+	return l, nil
+}
+
+// shown is how a generation stands in the key set.
+func shown(g *rotation.Generation) jwks.State {
+	switch {
+	case g.Active:
+		return jwks.Current
+	case g.State == rotation.StatePreActivation && !g.PublishedAt.IsZero():
+		return jwks.Next
+	case g.State == rotation.StateActive, g.State == rotation.StateDeactivated:
+		return jwks.Previous // or about to be: the alias has moved on
+	}
+	return jwks.Hidden
+}
+
+// notBefore is when a pending generation may sign at the earliest.
+func notBefore(g *rotation.Generation, info *rotation.LineageInfo) time.Time {
+	if g.State == rotation.StatePreActivation {
+		return info.Switches
+	}
+	return time.Time{}
+}

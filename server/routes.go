@@ -1,0 +1,67 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/keyturn/keyturn/access"
+	"github.com/keyturn/keyturn/awsapi"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// Services is the API as it is served, and as docs/compatibility.md prints it.
+func (s *Server) services() []awsapi.Service {
+	return []awsapi.Service{s.kms.API(), nativeService(s.rotation, s.guard)}
+}
+
+// nativeService is Keyturn's own API: what AWS has no operation for.
+func nativeService(r *rotation.Service, g *access.Guard) awsapi.Service {
+	operations := r.API()
+	return awsapi.Service{
+		Name: "keyturn", SigningName: "keyturn", AlsoSignedAs: []string{"kms"}, TargetPrefix: "Keyturn",
+		EventSource: "keyturn", InternalCode: "InternalFailure",
+		Operations: append(operations, accessOperations(g)...),
+	}
+}
+
+func (s *Server) routes() http.Handler {
+	api := awsapi.NewHandler(awsapi.Config{
+		Guard: s.guard, Services: s.services(), Now: s.config.Now, Logger: s.config.Logger, Observe: s.metrics.observe,
+	})
+	pages := http.NewServeMux()
+	pages.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	pages.HandleFunc("GET /readyz", s.ready)
+	pages.Handle("GET /metrics", s.metrics.handler())
+	pages.Handle("/jwks/", s.jwks())
+	pages.Handle("/", api)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The API is one path; it should not pay for the others.
+		if r.Method == http.MethodPost && r.URL.Path == "/" {
+			api.ServeHTTP(w, r)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})
+}
+
+// ready says whether this node can serve: the database answers and the audit
+// log can be written.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	var one int
+	err := s.db.QueryRow(ctx, `SELECT 1`).Scan(&one)
+	switch {
+	case err != nil:
+		s.config.Logger.Error("not ready", "error", err)
+		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+	case !s.db.Fresh():
+		http.Error(w, "changes by other nodes cannot be heard", http.StatusServiceUnavailable)
+	case s.log.Healthy() != nil:
+		s.config.Logger.Error("not ready", "error", s.log.Healthy())
+		http.Error(w, "the audit log cannot be written", http.StatusServiceUnavailable)
+	default:
+		_, _ = w.Write([]byte("ready\n"))
+	}
+}
