@@ -268,7 +268,7 @@ func (e *Engine) restOf(ctx context.Context, job *Job, a action, d draw) (*Chang
 
 func (e *Engine) relate(ctx context.Context, job *Job) error {
 	r, err := e.c.Table.Related(ctx, &job.Row, job.Policy)
-	job.Active, job.Old, job.New, job.held = r.Active, r.Old, r.New, r.Held
+	job.Active, job.Old, job.New, job.Next, job.held = r.Active, r.Old, r.New, r.Next, r.Held
 	return err
 }
 

@@ -42,6 +42,7 @@ type Job struct {
 	Active *Generation // that the lineage says the alias names; nil: the lineage is new
 	Old    *Generation // of Row.Data.OldKey; nil when that is empty or not yet recorded
 	New    *Generation // of Row.Data.NewKey; likewise
+	Next   int         // the number that the lineage gives to its next new generation
 
 	held *Row // Row.Data.Holds
 }

@@ -43,6 +43,7 @@ type Entry struct {
 // Related is what is known of the generations that a row is about.
 type Related struct {
 	Active, Old, New *Generation
+	Next             int // the number of the lineage's next generation
 	Held             *Row
 }
 
@@ -109,6 +110,10 @@ func (t *SQLTable) Related(ctx context.Context, row *Row, p *Policy) (Related, e
 		if g.Key == row.Data.NewKey {
 			r.New = g
 		}
+	}
+	err = t.db.QueryRow(ctx, `SELECT numbers + 1 FROM lineages WHERE target = $1 AND alias_arn = $2`, p.Target, p.AliasARN()).Scan(&r.Next)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return r, fmt.Errorf("reading lineage: %w", err)
 	}
 	if row.Data.Holds != "" {
 		held, err := t.row(ctx, row.Data.Holds)

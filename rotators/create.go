@@ -117,8 +117,8 @@ const maxTags = 50
 // successorTags are the present key's own tags and Keyturn's three. Tags of AWS itself cannot be set by anybody.
 func (t *turn) successorTags(old map[string]string) []types.Tag {
 	all := map[string]string{tagRotation: t.Row.Token, tagLineage: t.lineage()}
-	if t.Old != nil {
-		all[tagGeneration] = strconv.Itoa(t.Old.Number + 1)
+	if t.Next > 0 {
+		all[tagGeneration] = strconv.Itoa(t.Next)
 	}
 	for k, v := range old {
 		if !strings.HasPrefix(k, tagPrefix) && !strings.HasPrefix(strings.ToLower(k), "aws:") {
