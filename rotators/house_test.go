@@ -285,7 +285,7 @@ type wire struct {
 	mu     sync.Mutex
 	calls  []string // operations, in order, as they arrived
 	broken func(n int, operation string) breakage
-	die    context.CancelFunc // ends the engine's life
+	die    context.CancelFunc            // ends the engine's life
 	after  func(n int, operation string) // each call, when it has been applied or lost
 }
 
