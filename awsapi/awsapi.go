@@ -152,12 +152,12 @@ func serializationError(err error) error {
 	if !errors.As(err, &semantic) {
 		return Errorf("SerializationException", "The request body is not well-formed JSON.")
 	}
-	at := semantic.JSONPointer
+	at := clip(string(semantic.JSONPointer))
 	if errors.Is(err, json.ErrUnknownName) {
 		return Errorf("SerializationException", "Unknown member: %s", at)
 	}
 	if at == "" {
-		at = jsontext.Pointer("/")
+		at = "/"
 	}
 	return Errorf("SerializationException", "The value at %s is not of the member's type.", at)
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -107,7 +108,7 @@ type exchange struct {
 }
 
 // keepBuffer is the largest buffer worth keeping for the next request.
-const keepBuffer = 64 << 10
+const keepBuffer = 16 << 10
 
 var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 
@@ -316,7 +317,7 @@ func (h *Handler) authenticate(call *access.Call, t *table, x *exchange, r *http
 		return e
 	}
 	call.AccessKeyID, call.Region = s.accessKeyID, s.region
-	if s.service != t.SigningName && !contains(t.AlsoSignedAs, s.service) {
+	if s.service != t.SigningName && !slices.Contains(t.AlsoSignedAs, s.service) {
 		return Errorf(codeInvalid, "Credential should be scoped to correct service: '%s'.", t.SigningName)
 	}
 	if e := s.inTime(call.Time); e != nil {
@@ -340,15 +341,6 @@ func (h *Handler) authenticate(call *access.Call, t *table, x *exchange, r *http
 	call.Caller, call.Account = c.Caller, c.Caller.Account
 	call.AccessKeyID, call.Region = s.accessKeyID, s.region
 	return nil
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
 }
 
 // credentialError answers unknown, inactive and wrong tokens alike: nobody
@@ -379,7 +371,7 @@ func (h *Handler) answerable(call *access.Call, t *table, err error) *Error {
 	case errors.Is(err, context.Canceled):
 		// Most likely nobody reads this: the client has gone.
 		return &Error{Code: "RequestCanceled", Message: "The client ended the request.", Status: 499}
-	case err != errPanic:
+	case !errors.Is(err, errPanic):
 		h.logger.Error("an operation ended in an internal error", "request_id", call.ID, "operation", call.Operation, "error", err)
 	}
 	return internal(call, t)
@@ -398,7 +390,8 @@ func internal(call *access.Call, t *table) *Error {
 	return e
 }
 
-// finish records the outcome, also of a request whose client has gone.
+// finish records the outcome. Finish does so also when ctx is cancelled: a
+// client that has gone leaves a record.
 func (h *Handler) finish(ctx context.Context, call *access.Call, e *Error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -410,7 +403,7 @@ func (h *Handler) finish(ctx context.Context, call *access.Call, e *Error) (err 
 	if e != nil {
 		code, message = e.Code, e.Message
 	}
-	return h.guard.Finish(context.WithoutCancel(ctx), call, code, message)
+	return h.guard.Finish(ctx, call, code, message)
 }
 
 var (

@@ -198,18 +198,34 @@ func TestTamperedRequests(t *testing.T) {
 	}
 }
 
-// UNSIGNED-PAYLOAD is refused although its signature is right.
+// A claim about the body that is not the body's own hash is refused, whichever
+// of the two was signed.
 func TestUnsignedPayloadIsRefused(t *testing.T) {
-	for _, claim := range []string{"UNSIGNED-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", strings.Repeat("0", 64)} {
-		r := newRequest(goodSign)
-		r.Header.Set("X-Amz-Content-Sha256", claim)
-		creds := aws.Credentials{AccessKeyID: testKeyID, SecretAccessKey: testSecret}
-		if err := v4.NewSigner().SignHTTP(context.Background(), creds, r, claim, "kms", "eu-central-1", testTime); err != nil {
-			t.Fatal(err)
+	for claim, says := range map[string]string{
+		"UNSIGNED-PAYLOAD":                   "must be signed",
+		"STREAMING-AWS4-HMAC-SHA256-PAYLOAD": "must be signed",
+		strings.Repeat("0", 64):              "does not match",
+	} {
+		for _, hash := range []string{claim, hashOf(goodSign)} {
+			r := newRequest(goodSign)
+			r.Header.Set("X-Amz-Content-Sha256", claim)
+			creds := aws.Credentials{AccessKeyID: testKeyID, SecretAccessKey: testSecret}
+			if err := v4.NewSigner().SignHTTP(context.Background(), creds, r, hash, "kms", "eu-central-1", testTime); err != nil {
+				t.Fatal(err)
+			}
+			if err := verify(r, testTime); codeOf(err) != "InvalidSignatureException" || !strings.Contains(err.Error(), says) {
+				t.Errorf("%s, %s signed: %v", claim, hash, err)
+			}
 		}
-		if code := codeOf(verify(r, testTime)); code != "InvalidSignatureException" {
-			t.Errorf("%s: %q", claim, code)
-		}
+	}
+	r := newRequest(goodSign)
+	r.Header.Set("X-Amz-Content-Sha256", hashOf(goodSign))
+	creds := aws.Credentials{AccessKeyID: testKeyID, SecretAccessKey: testSecret}
+	if err := v4.NewSigner().SignHTTP(context.Background(), creds, r, hashOf(goodSign), "kms", "eu-central-1", testTime); err != nil {
+		t.Fatal(err)
+	}
+	if err := verify(r, testTime); err != nil {
+		t.Errorf("a claim that is true: %v", err)
 	}
 }
 
@@ -312,14 +328,48 @@ func TestOtherSigners(t *testing.T) {
 }
 
 // signatureOf signs a canonical request as AWS's documentation says, step by step.
-func signatureOf(canonical string) string {
+func signatureOf(canonical string) string { return signatureOn("20261123", canonical) }
+
+// signatureOn does so with a scope of another day.
+func signatureOn(day, canonical string) string {
 	mac := func(key []byte, s string) []byte {
 		m := hmac.New(sha256.New, key)
 		m.Write([]byte(s))
 		return m.Sum(nil)
 	}
-	key := mac(mac(mac(mac([]byte("AWS4"+testSecret), "20261123"), "eu-central-1"), "kms"), "aws4_request")
-	return hex.EncodeToString(mac(key, "AWS4-HMAC-SHA256\n20261123T150000Z\n20261123/eu-central-1/kms/aws4_request\n"+hashOf(canonical)))
+	key := mac(mac(mac(mac([]byte("AWS4"+testSecret), day), "eu-central-1"), "kms"), "aws4_request")
+	return hex.EncodeToString(mac(key, "AWS4-HMAC-SHA256\n20261123T150000Z\n"+day+"/eu-central-1/kms/aws4_request\n"+hashOf(canonical)))
+}
+
+// These are signed by who knows the secret, and signed wrongly: what a careless
+// signer left out, an attacker on the way could have changed.
+func TestCarelessSigners(t *testing.T) {
+	values := map[string]string{
+		"content-type": "application/x-amz-json-1.1", "host": "kms.eu-central-1.example.com",
+		"x-amz-date": "20261123T150000Z", "x-amz-target": "SmallService.Sign",
+	}
+	for name, c := range map[string]struct{ day, names, code string }{
+		"nothing wrong":   {"20261123", "content-type;host;x-amz-date;x-amz-target", ""},
+		"least":           {"20261123", "host;x-amz-date;x-amz-target", ""},
+		"no host":         {"20261123", "content-type;x-amz-date;x-amz-target", "InvalidSignatureException"},
+		"no target":       {"20261123", "content-type;host;x-amz-date", "InvalidSignatureException"},
+		"no date":         {"20261123", "content-type;host;x-amz-target", "InvalidSignatureException"},
+		"unsorted":        {"20261123", "host;content-type;x-amz-date;x-amz-target", "InvalidSignatureException"},
+		"twice":           {"20261123", "host;host;x-amz-date;x-amz-target", "InvalidSignatureException"},
+		"yesterday's key": {"20261122", "content-type;host;x-amz-date;x-amz-target", "InvalidSignatureException"},
+	} {
+		canonical := "POST\n/\n\n"
+		for h := range strings.SplitSeq(c.names, ";") {
+			canonical += h + ":" + values[h] + "\n"
+		}
+		r := newRequest(goodSign)
+		r.Header.Set("X-Amz-Date", values["x-amz-date"])
+		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"+c.day+"/eu-central-1/kms/aws4_request, SignedHeaders="+c.names+
+			", Signature="+signatureOn(c.day, canonical+"\n"+c.names+"\n"+hashOf(goodSign)))
+		if code := codeOf(verify(r, testTime)); code != c.code {
+			t.Errorf("%s: %q, want %q", name, code, c.code)
+		}
+	}
 }
 
 // A signing key that was derived from an old secret must not outlive it.
