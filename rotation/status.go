@@ -256,7 +256,11 @@ func timeline(rotator Rotator, job *Job) []PlannedStep {
 				continue
 			}
 		}
-		for _, s := range steps[len(all):] {
+		left := max(stepIndex(steps, row.Step), 0)
+		if len(all) > 0 {
+			left = stepIndex(steps, all[len(all)-1].Step) + 1
+		}
+		for _, s := range steps[left:] {
 			all = append(all, PlannedStep{Step: s.Name, Skip: "the overlap does not end"})
 		}
 		return all
