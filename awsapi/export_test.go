@@ -69,3 +69,6 @@ func PooledBytes() []byte {
 	}
 	return all
 }
+
+// ParseDate reads the date of a signature.
+func ParseDate(s string) (time.Time, bool) { return parseDate(s) }

@@ -149,7 +149,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *Handler) newCall(r *http.Request) *access.Call {
 	call := &access.Call{
-		ID: newRequestID(), Time: h.now(), SourceIP: r.RemoteAddr, UserAgent: r.UserAgent(), TLS: r.TLS != nil,
+		ID: newRequestID(), Time: h.now(), SourceIP: r.RemoteAddr, UserAgent: first(r, "User-Agent"), TLS: r.TLS != nil,
 	}
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		call.SourceIP = host
@@ -188,7 +188,7 @@ func (h *Handler) attempt(call *access.Call, x *exchange, r *http.Request) (t *t
 	if r.Method != http.MethodPost || r.URL.Path != "/" && r.URL.Path != "" {
 		return nil, &Error{Code: codeUnknownOperation, Message: "Operations are called with POST /.", Status: http.StatusNotFound}
 	}
-	if !validContentType(r.Header.Get("Content-Type")) {
+	if !validContentType(first(r, "Content-Type")) {
 		return nil, Errorf(codeUnknownOperation, "The Content-Type must be %s.", contentType)
 	}
 	t, name, e := h.lookUp(call, r)
@@ -246,7 +246,7 @@ const codeUnknownOperation = "UnknownOperationException"
 // lookUp finds the service of the request's target. A presigned request may
 // have the target in its query, where it is signed as well.
 func (h *Handler) lookUp(call *access.Call, r *http.Request) (*table, string, *Error) {
-	target := r.Header.Get("X-Amz-Target")
+	target := first(r, "X-Amz-Target")
 	if r.URL.RawQuery != "" {
 		if q := r.URL.Query().Get("X-Amz-Target"); target == "" {
 			target = q

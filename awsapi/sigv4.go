@@ -116,14 +116,14 @@ func (s *signature) fromHeader(r *http.Request, header string) *Error {
 	if missing != "" {
 		return Errorf(codeIncomplete, "%s", strings.TrimSpace(missing))
 	}
-	if s.date = r.Header.Get("X-Amz-Date"); s.date == "" {
+	if s.date = first(r, "X-Amz-Date"); s.date == "" {
 		t, err := http.ParseTime(r.Header.Get("Date"))
 		if err != nil || !s.signs("date") {
 			return Errorf(codeIncomplete, "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
 		}
 		s.date = t.UTC().Format(dateLayout)
 	}
-	s.token = r.Header.Get("X-Amz-Security-Token")
+	s.token = first(r, "X-Amz-Security-Token")
 	return s.finish(credential, mac)
 }
 
@@ -151,8 +151,8 @@ func (s *signature) fromQuery() *Error {
 
 // finish reads what both forms have in common.
 func (s *signature) finish(credential, mac string) *Error {
-	var err error
-	if s.time, err = time.Parse(dateLayout, s.date); err != nil || len(s.date) != len(dateLayout) {
+	var ok bool
+	if s.time, ok = parseDate(s.date); !ok {
 		return Errorf(codeIncomplete, "Date must be in ISO-8601 'basic format'. Got '%s'.", clip(s.date))
 	}
 	if len(mac) != 2*sha256.Size {
@@ -180,6 +180,39 @@ func (s *signature) finish(credential, mac string) *Error {
 		return errUnrecognized
 	}
 	return nil
+}
+
+// first is Header.Get for a name in canonical case.
+func first(r *http.Request, name string) string {
+	if v := r.Header[name]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// parseDate reads 20060102T150405Z, and nothing that package time would be
+// lenient about.
+func parseDate(s string) (time.Time, bool) {
+	if len(s) != len(dateLayout) || s[8] != 'T' || s[15] != 'Z' {
+		return time.Time{}, false
+	}
+	number := func(from, to int) (n int) {
+		for _, c := range []byte(s[from:to]) {
+			if c < '0' || c > '9' {
+				return -1
+			}
+			n = n*10 + int(c-'0')
+		}
+		return n
+	}
+	year, month, day := number(0, 4), number(4, 6), number(6, 8)
+	hour, minute, second := number(9, 11), number(11, 13), number(13, 15)
+	if min(year, month, day, hour, minute, second) < 0 || hour > 23 || minute > 59 || second > 59 {
+		return time.Time{}, false
+	}
+	t := time.Date(year, time.Month(month), day, hour, minute, second, 0, time.UTC)
+	// The 31st of February would have become another day.
+	return t, t.Day() == day && t.Month() == time.Month(month)
 }
 
 var errUnrecognized = Errorf(codeUnrecognized, "The security token included in the request is invalid.")
@@ -282,7 +315,7 @@ func (s *signature) covers(r *http.Request) *Error {
 // payload checks what the request claims of its body's hash. UNSIGNED-PAYLOAD
 // and the STREAMING forms would leave the body to whoever is on the way.
 func (s *signature) payload(r *http.Request, hash *[2 * sha256.Size]byte) *Error {
-	for _, claim := range []string{r.Header.Get("X-Amz-Content-Sha256"), s.query.Get("X-Amz-Content-Sha256")} {
+	for _, claim := range []string{first(r, "X-Amz-Content-Sha256"), s.query.Get("X-Amz-Content-Sha256")} {
 		switch {
 		case claim == "" || claim == string(hash[:]):
 		case strings.HasPrefix(claim, "UNSIGNED-") || strings.HasPrefix(claim, "STREAMING-"):

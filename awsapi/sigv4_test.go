@@ -372,6 +372,21 @@ func TestCarelessSigners(t *testing.T) {
 	}
 }
 
+func TestDatesOfSignatures(t *testing.T) {
+	for _, s := range []string{
+		"20261123T150000Z", "20240229T235959Z", "00010101T000000Z", "99991231T235959Z",
+		"20250229T000000Z", "20260431T000000Z", "20261301T000000Z", "20260001T000000Z", "20260100T000000Z", "20261123T240000Z",
+		"20261123T156000Z", "20261123T150060Z", "20261123 150000Z", "20261123T150000z", "2026112T1150000Z", "20261123T150000", "",
+		"+0261123T150000Z", "20261123T15-100Z", "20261123T150000.5Z",
+	} {
+		got, ok := awsapi.ParseDate(s)
+		want, err := time.Parse("20060102T150405Z", s)
+		if ok != (err == nil && len(s) == 16) || ok && !got.Equal(want) {
+			t.Errorf("%q: %v %v, want %v %v", s, got, ok, want, err)
+		}
+	}
+}
+
 // A signing key that was derived from an old secret must not outlive it.
 func TestSigningKeyDiesWithItsSecret(t *testing.T) {
 	var v awsapi.Verifier
