@@ -44,7 +44,10 @@ func Simulate(policies []*Policy, from, to time.Time, limit int) ([]CalendarEntr
 		if full.Rotator != "key" {
 			return nil, fmt.Errorf("simulating policy %s: its rotator %s is not simulated, only key is", full.Name, full.Rotator)
 		}
-		l := &ideal{policy: &full, usage: usageOf(&full), made: map[string]Made{"v1": MadeAdopted}, active: "v1", keys: 1, warned: map[string]bool{}}
+		l := &ideal{
+			policy: &full, usage: usageOf(&full), active: "v1", keys: 1, made: map[string]Made{"v1": MadeAdopted}, warned: map[string]bool{},
+			begun: []time.Time{from}, // the adoption of v1, which maxKeysPerDay counts
+		}
 		// As when the policy is put.
 		s.schedule(l, newRow("", full.Name, full.nextTurn(from), from, from))
 		s.foresee(l)
@@ -196,9 +199,7 @@ func (s *simulation) schedule(l *ideal, row Row) {
 		if start, p := l.frozenStart(&row, s.now); !start.IsZero() {
 			item.hold("the start of " + stampIn(l.policy, start) + " falls into the freeze " + p.String())
 		}
-	case l.policy.Schedule == "":
-		s.warnOnce(l, "without a schedule it turns by hand only")
-	default:
+	case l.policy.Schedule != "":
 		s.warnOnce(l, "the schedule "+l.policy.Schedule+" has no further start outside the freezes: from now on it turns by hand only")
 	}
 	s.queue(item)
@@ -265,8 +266,8 @@ func (s *simulation) foresee(l *ideal) {
 	if l.policy.Paused {
 		s.warnOnce(l, warnPaused)
 	}
-	if l.policy.Mode == ModeInstant {
-		s.warnOnce(l, "mode instant: the new key is used as soon as it exists, so whoever has cached the old public key rejects what the new one signs")
+	for _, text := range l.policy.warnings() {
+		s.warnOnce(l, text)
 	}
 }
 

@@ -41,7 +41,9 @@ func TestSimulateTellsTheLifeOfALineage(t *testing.T) {
 		Freeze: []rotation.Period{period(t, "12-20", "01-05")}, Overlap: 45 * days, Destroy: &rotation.DestroyRule{PendingWindow: 7 * days},
 	}
 	got := lines(simulate(t, "2026-10-10 10:00", "2027-02-15 10:00", 1000, policy), zone(t, "Europe/Berlin"))
-	const want = `2026-10-31 02:00 1 inspect v1
+	const want = `2026-10-10 12:00 0   The lead (24h) does not fit into the window (2h): a rotation begins ahead of its window and switches inside it.
+2026-10-10 12:00 0   Old keys are destroyed in the end. Make sure that nothing needs them by then.
+2026-10-31 02:00 1 inspect v1
 2026-10-31 02:00 1 create v2
 2026-10-31 02:00 1 publish v2
 2026-11-01 02:00 1 test v2
@@ -82,14 +84,14 @@ func TestSimulateWarns(t *testing.T) {
 		{rotation.Policy{Schedule: "rate(10 days)"}, "1 the overlap (30d) is longer than the interval (10d): up to 3 old generations are needed at once"},
 		{rotation.Policy{Schedule: "rate(1 hour)"}, "1 the publication lead (24h) is longer than the interval (1h): rotations come late"},
 		{rotation.Policy{Schedule: "rate(1 hour)"}, "4 11:00 UTC was missed"},
-		{rotation.Policy{Schedule: "rate(60 days)", Mode: rotation.ModeInstant}, "1 mode instant: the new key is used as soon as it exists"},
+		{rotation.Policy{Schedule: "rate(60 days)", Mode: rotation.ModeInstant}, "1 Mode instant publishes nothing ahead"},
 		{rotation.Policy{Schedule: "rate(60 days)", Paused: true}, "1 the policy is paused: nothing happens until it is resumed"},
-		{rotation.Policy{}, "1 without a schedule it turns by hand only"},
+		{rotation.Policy{}, "1 Without a schedule the alias turns by hand only"},
 		{rotation.Policy{Schedule: "cron(0 12 20 10 ? 2026)"}, "1 the schedule cron(0 12 20 10 ? 2026) has no further start outside the freezes"},
 		{rotation.Policy{Schedule: "cron(0 12 14 * ? *)", Freeze: freeze}, "1 the start of 2026-10-14 12:00 UTC falls into the freeze 2026-10-14 to 2026-10-15"},
 		// Put on the 12th, it cannot switch on the 13th; then the freeze is on.
 		{rotation.Policy{Schedule: "rate(1 day)", Lead: 30 * hours, Freeze: freeze}, "1 the freeze 2026-10-14 to 2026-10-15 holds it up from"},
-		{rotation.Policy{Schedule: "rate(1 hour)", Lead: hours / 4, MaxKeysPerDay: 2}, "1 the start of 2026-10-12 13:00 UTC finds 2 rotations begun within a day (maxKeysPerDay)"},
+		{rotation.Policy{Schedule: "rate(1 hour)", Lead: hours / 4, MaxKeysPerDay: 2}, "1 the start of 2026-10-12 12:00 UTC finds 2 rotations begun within a day (maxKeysPerDay)"},
 	} {
 		p := test.policy
 		p.Name, p.Alias = "payments", "alias/payments"
