@@ -43,7 +43,7 @@ type write struct {
 	result  chan error
 	done    chan error
 	touched shardSet
-	err     error
+	err     error // of the last run, or of the commit
 }
 
 const (
@@ -235,7 +235,7 @@ func (w *sqliteWriter) group(job *write) {
 			return
 		}
 		for _, job := range jobs {
-			job.err = explain(err)
+			job.err = fmt.Errorf("committing: %w", explain(err))
 		}
 	}
 	// At this point the group is durable, or gone.
@@ -280,7 +280,7 @@ func (w *sqliteWriter) separately(jobs []*write) {
 			w.rollback()
 		} else if err := w.exec("COMMIT"); err != nil {
 			w.rollback()
-			job.err = explain(err)
+			job.err = fmt.Errorf("committing: %w", explain(err))
 		}
 		w.changes.announce(&job.touched)
 		job.finish(job.err)
@@ -331,12 +331,8 @@ func (w *sqliteWriter) exec(text string) error {
 	return err
 }
 
-func (job *write) finish(err error) {
-	if err != nil && !job.touched.empty() {
-		err = fmt.Errorf("committing: %w", err)
-	}
-	job.done <- err
-}
+// finish tells the caller of Write how it ended.
+func (job *write) finish(err error) { job.done <- err }
 
 func (w *sqliteWriter) close(db *DB) error {
 	if w.closed.Swap(true) {

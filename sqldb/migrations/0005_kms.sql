@@ -70,7 +70,17 @@ CREATE TABLE kms_key_usage (
     request_id TEXT   NOT NULL
 );
 
+-- Callers who were allowed to use a key and were turned away because it is
+-- disabled: how many since it was, who came last, and when.
+CREATE TABLE kms_key_refusals (
+    key_arn    TEXT   NOT NULL PRIMARY KEY REFERENCES kms_keys (arn),
+    calls      BIGINT NOT NULL,
+    refused_at BIGINT NOT NULL,
+    caller     TEXT   NOT NULL
+);
+
 -- +goose Down
+DROP TABLE kms_key_refusals;
 DROP TABLE kms_key_usage;
 DROP TABLE kms_aliases;
 DROP TABLE kms_tags;
