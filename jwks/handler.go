@@ -83,7 +83,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Type", answer.contentType)
 	header.Set("Content-Length", strconv.Itoa(len(answer.body)))
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(answer.body) // the client may have gone: nothing to do about it
+		// The client may have gone: nothing to do about it.
+		_, _ = w.Write(answer.body) //nolint:gosec // of the request it holds an alias of letters, digits, /, _ and - only, and nosniff is set
 	}
 }
 

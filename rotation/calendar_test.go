@@ -53,67 +53,83 @@ func TestCalendarWindows(t *testing.T) {
 		start, ends string
 	}{
 		{
-			"days: to the end of the day", rotation.Calendar{Schedule: schedule(t, "rate(30 days)")},
+			"days: to the end of the day",
+			rotation.Calendar{Schedule: schedule(t, "rate(30 days)")},
 			"2026-03-05 10:20", "2026-04-04 00:00:00", "2026-04-05 00:00:00",
 		},
 		{
-			"a cron of days: to the end of the day", rotation.Calendar{Schedule: schedule(t, "cron(0 8 1 * ? *)")},
+			"a cron of days: to the end of the day",
+			rotation.Calendar{Schedule: schedule(t, "cron(0 8 1 * ? *)")},
 			"2026-03-05 10:20", "2026-04-01 08:00:00", "2026-04-02 00:00:00",
 		},
 		{
-			"hours: one hour", rotation.Calendar{Schedule: schedule(t, "rate(6 hours)")},
+			"hours: one hour",
+			rotation.Calendar{Schedule: schedule(t, "rate(6 hours)")},
 			"2026-03-05 10:20", "2026-03-05 16:00:00", "2026-03-05 17:00:00",
 		},
 		{
-			"a cron of hours: one hour", rotation.Calendar{Schedule: schedule(t, "cron(0 8/8 * * ? *)")},
+			"a cron of hours: one hour",
+			rotation.Calendar{Schedule: schedule(t, "cron(0 8/8 * * ? *)")},
 			"2026-03-05 10:20", "2026-03-05 16:00:00", "2026-03-05 17:00:00",
 		},
 		{
-			"seconds: until the next start", rotation.Calendar{Schedule: schedule(t, "rate(10 seconds)")},
+			"seconds: until the next start",
+			rotation.Calendar{Schedule: schedule(t, "rate(10 seconds)")},
 			"2026-03-05 10:20", "2026-03-05 10:20:10", "2026-03-05 10:20:20",
 		},
 		{
-			"never beyond the next start", rotation.Calendar{Schedule: schedule(t, "cron(0 8/8 * * ? *)"), Window: 20 * time.Hour},
+			"never beyond the next start",
+			rotation.Calendar{Schedule: schedule(t, "cron(0 8/8 * * ? *)"), Window: 20 * time.Hour},
 			"2026-03-05 10:20", "2026-03-05 16:00:00", "2026-03-06 08:00:00",
 		},
 		{
-			"the day that has 23 hours", rotation.Calendar{Schedule: schedule(t, "cron(0 0 29 3 ? *)"), Location: berlin},
+			"the day that has 23 hours",
+			rotation.Calendar{Schedule: schedule(t, "cron(0 0 29 3 ? *)"), Location: berlin},
 			"2026-03-05 10:20", "2026-03-29 00:00:00", "2026-03-30 00:00:00",
 		},
 		{
-			"a window ends where a freeze begins", rotation.Calendar{Schedule: schedule(t, "cron(0 22 19 12 ? *)"), Window: 6 * time.Hour, Location: berlin, Freeze: []rotation.Period{period(t, "2026-12-20", "2027-01-03")}},
+			"a window ends where a freeze begins",
+			rotation.Calendar{Schedule: schedule(t, "cron(0 22 19 12 ? *)"), Window: 6 * time.Hour, Location: berlin, Freeze: []rotation.Period{period(t, "2026-12-20", "2027-01-03")}},
 			"2026-03-05 10:20", "2026-12-19 22:00:00", "2026-12-20 00:00:00",
 		},
 		{
-			"cron leaves frozen starts out", rotation.Calendar{Schedule: schedule(t, "cron(0 22 1 * ? *)"), Window: time.Hour, Location: berlin, Freeze: []rotation.Period{period(t, "2026-12-01", "2027-02-01")}},
+			"cron leaves frozen starts out",
+			rotation.Calendar{Schedule: schedule(t, "cron(0 22 1 * ? *)"), Window: time.Hour, Location: berlin, Freeze: []rotation.Period{period(t, "2026-12-01", "2027-02-01")}},
 			"2026-11-15 10:20", "2027-03-01 22:00:00", "2027-03-01 23:00:00",
 		},
 		{
-			"a rate begins after the freeze", rotation.Calendar{Schedule: schedule(t, "rate(30 days)"), Location: berlin, Freeze: []rotation.Period{period(t, "12-20", "01-03")}},
+			"a rate begins after the freeze",
+			rotation.Calendar{Schedule: schedule(t, "rate(30 days)"), Location: berlin, Freeze: []rotation.Period{period(t, "12-20", "01-03")}},
 			"2026-11-25 10:20", "2027-01-04 00:00:00", "2027-01-05 00:00:00",
 		},
 		{
-			"freeze dates are those of the zone", rotation.Calendar{Schedule: schedule(t, "cron(30 23 ? * * *)"), Window: time.Hour / 4, Location: zone(t, "Pacific/Auckland"), Freeze: []rotation.Period{period(t, "2026-06-10", "2026-06-10")}},
+			"freeze dates are those of the zone",
+			rotation.Calendar{Schedule: schedule(t, "cron(30 23 ? * * *)"), Window: time.Hour / 4, Location: zone(t, "Pacific/Auckland"), Freeze: []rotation.Period{period(t, "2026-06-10", "2026-06-10")}},
 			"2026-06-09 23:30", "2026-06-11 23:30:00", "2026-06-11 23:45:00",
 		},
 		{
-			"cron begins again at the very end of a freeze", rotation.Calendar{Schedule: schedule(t, "cron(0 0 * * ? *)"), Freeze: []rotation.Period{period(t, "2026-03-06", "2026-03-07")}},
+			"cron begins again at the very end of a freeze",
+			rotation.Calendar{Schedule: schedule(t, "cron(0 0 * * ? *)"), Freeze: []rotation.Period{period(t, "2026-03-06", "2026-03-07")}},
 			"2026-03-05 10:20", "2026-03-08 00:00:00", "2026-03-09 00:00:00",
 		},
 		{
-			"touching freezes are one", rotation.Calendar{Schedule: schedule(t, "rate(1 day)"), Freeze: []rotation.Period{period(t, "2026-03-08", "2026-03-09"), period(t, "2026-03-06", "2026-03-07")}},
+			"touching freezes are one",
+			rotation.Calendar{Schedule: schedule(t, "rate(1 day)"), Freeze: []rotation.Period{period(t, "2026-03-08", "2026-03-09"), period(t, "2026-03-06", "2026-03-07")}},
 			"2026-03-05 10:20", "2026-03-10 00:00:00", "2026-03-11 00:00:00",
 		},
 		{
-			"no start is left", rotation.Calendar{Schedule: schedule(t, "cron(0 0 1 1 ? 2020)")},
+			"no start is left",
+			rotation.Calendar{Schedule: schedule(t, "cron(0 0 1 1 ? 2020)")},
 			"2026-03-05 10:20", "0001-01-01 00:00:00", "0001-01-01 00:00:00",
 		},
 		{
-			"frozen for ever", rotation.Calendar{Schedule: schedule(t, "cron(0 0 1 1 ? *)"), Freeze: []rotation.Period{period(t, "01-01", "12-31")}},
+			"frozen for ever",
+			rotation.Calendar{Schedule: schedule(t, "cron(0 0 1 1 ? *)"), Freeze: []rotation.Period{period(t, "01-01", "12-31")}},
 			"2026-03-05 10:20", "0001-01-01 00:00:00", "0001-01-01 00:00:00",
 		},
 		{
-			"every start is frozen", rotation.Calendar{Schedule: schedule(t, "cron(0 0 1 1 ? *)"), Freeze: []rotation.Period{period(t, "12-30", "01-02")}},
+			"every start is frozen",
+			rotation.Calendar{Schedule: schedule(t, "cron(0 0 1 1 ? *)"), Freeze: []rotation.Period{period(t, "12-30", "01-02")}},
 			"2026-03-05 10:20", "0001-01-01 00:00:00", "0001-01-01 00:00:00",
 		},
 	} {
