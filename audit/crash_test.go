@@ -338,11 +338,15 @@ func TestFullDisk(t *testing.T) {
 type flaky struct {
 	audit.File
 	write, sync   error
+	hold          chan bool // if not nil, Write waits for it
 	writes, syncs atomic.Int64
 }
 
 func (f *flaky) Write(b []byte) (int, error) {
 	f.writes.Add(1)
+	if f.hold != nil {
+		<-f.hold
+	}
 	if f.write != nil {
 		n, _ := f.File.Write(b[:len(b)/2])
 		return n, f.write
@@ -403,6 +407,32 @@ func TestFailureIsFinal(t *testing.T) {
 			verify(t, dir, audit.VerifyOptions{})
 		})
 	}
+}
+
+// TestNothingFollowsATornLine: appends that were waiting while a write failed must
+// not be written behind what it left.
+func TestNothingFollowsATornLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, f := openFlaky(t, t.TempDir(), audit.Options{})
+		f.write, f.hold = errors.New("broken disk"), make(chan bool)
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() {
+				if err := l.Append(t.Context(), sample()); !errors.Is(err, f.write) {
+					t.Errorf("Append: %v", err)
+				}
+			})
+			synctest.Wait()
+		}
+		close(f.hold)
+		all.Wait()
+		if n := f.writes.Load(); n != 1 {
+			t.Errorf("%d writes, the first of which failed", n)
+		}
+		if err := l.Close(); !errors.Is(err, f.write) {
+			t.Errorf("Close: %v", err)
+		}
+	})
 }
 
 // TestEverySyncsBeforeAppendReturns and shares the sync between those who wait.
