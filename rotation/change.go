@@ -83,7 +83,7 @@ func (r *Row) event(what What, step Step, now time.Time, node string) Event {
 // step as begun. failed is the rotation whose pending key a beginning one takes over.
 func claim(row Row, a action, failed *Row, d draw, now time.Time, lease time.Duration) *Change {
 	c := &Change{}
-	if row.Begun && !row.LeaseUntil.IsZero() {
+	if row.Begun && row.Owner != "" { // whoever ends a step says so, and leaves no owner
 		c.Events = append(c.Events, row.event(WhatRecovered, row.Step, now, d.node))
 	}
 	if row.Status == StatusScheduled {
@@ -255,14 +255,14 @@ func (c *Change) undone(row *Row, job *Job, a action, err error, d draw, now tim
 
 const hintRetry = "Mend the cause, then resume the rotation, or cancel it."
 
-// givesUp reports whether the row fails after too many attempts. What retires a
-// generation, removes a pending key or revokes a compromised one never does: it
-// tries on, ever more slowly, and the status tells of it.
+// givesUp reports whether the row fails after too many attempts. What adopts or
+// retires a generation, removes a pending key or replaces a compromised one never
+// does: it tries on, ever more slowly, and the status tells of it.
 func (r *Row) givesUp() bool {
 	if r.Switched {
 		return false
 	}
-	return r.Kind == KindRotate || r.Kind == KindRollBack || r.Kind == KindAdopt
+	return r.Kind == KindRotate || r.Kind == KindRollBack
 }
 
 const maxBackoff = 30 * time.Minute

@@ -175,7 +175,7 @@ func (r *Row) takeable() bool {
 // Release implements Table.
 func (t *SQLTable) Release(ctx context.Context, row *Row) error {
 	return t.db.Write(ctx, func(tx *sqldb.Tx) error {
-		_, err := tx.Exec(`UPDATE rotations SET lease_until = 0, wake = CASE WHEN wake IS NULL THEN NULL ELSE due END
+		_, err := tx.Exec(`UPDATE rotations SET owner = '', lease_until = 0, wake = CASE WHEN wake IS NULL THEN NULL ELSE due END
 			WHERE id = $1 AND owner = $2 AND lease_until = $3 AND gen > $4`, row.ID, row.Owner, micros(row.LeaseUntil), row.Gen)
 		tx.Touch(topicRows)
 		return err

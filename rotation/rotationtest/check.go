@@ -60,7 +60,6 @@ type snapshot struct {
 	heads  int
 	asleep []string // heads that nothing would wake
 	doubt  bool     // the switch of a row is under way
-	failed bool     // some rotation has failed
 	rows   []string
 	tokens map[string]string // token → status of the newest row that has it
 	paused bool
@@ -100,7 +99,6 @@ func read(ctx context.Context, db *sqldb.DB, w *World) (*snapshot, error) {
 			return nil, err
 		}
 		s.rows = append(s.rows, fmt.Sprintf("%s %s %s step %s begun %d head %d", id[:8], kind, status, step, begun, head))
-		open := status == "running" || status == "held" || status == "failed"
 		if begunAt != 0 && (kind == "rotate" || kind == "compromise" || kind == "cancel") {
 			s.begun++
 			s.tokens[token] = status
@@ -110,8 +108,7 @@ func read(ctx context.Context, db *sqldb.DB, w *World) (*snapshot, error) {
 			s.asleep = append(s.asleep, id)
 		}
 		s.paused = s.paused || paused == 1
-		s.doubt = s.doubt || begun == 1 && switched == 0 && step == string(rotation.StepSwitch) && open
-		s.failed = s.failed || status == "failed"
+		s.doubt = s.doubt || begun == 1 && switched == 0 && step == string(rotation.StepSwitch) && status == "running"
 	}
 	return s, rows.Err()
 }

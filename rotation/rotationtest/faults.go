@@ -7,6 +7,7 @@ package rotationtest
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,13 +31,17 @@ var ErrInjected = errors.New("injected fault")
 // counts them. It is safe for concurrent use.
 type Faults struct {
 	At    int    // the call that goes wrong first, counted from 0
-	Times int    // how many from there on; 0: none
+	Times int    // how many of the same side, table or world, from there on; 0: none
 	Mode  Mode   // how
 	Crash func() // called when one goes wrong: ends the engine, as a crash would
 
 	mu    sync.Mutex
 	calls []string
+	wrong int // how many went wrong
 }
+
+// side tells the writes of the table from the calls of the world.
+func side(name string) bool { return strings.HasPrefix(name, "table.") }
 
 // Calls returns the names of the calls so far.
 func (f *Faults) Calls() []string {
@@ -54,8 +59,9 @@ func (f *Faults) Call(ctx context.Context, name string, apply func() error) erro
 	n := len(f.calls)
 	f.calls = append(f.calls, name)
 	mode := Fine
-	if n >= f.At && n < f.At+f.Times {
+	if n >= f.At && f.wrong < f.Times && side(name) == side(f.calls[f.At]) {
 		mode = f.Mode
+		f.wrong++
 	}
 	f.mu.Unlock()
 	if mode == Fine {
