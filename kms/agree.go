@@ -19,7 +19,7 @@ func (s *Service) DeriveSharedSecret(ctx context.Context, call *access.Call, in 
 		return nil, err
 	}
 	k := t.key
-	if err := k.usable("DeriveSharedSecret", in.KeyAgreementAlgorithm); err != nil {
+	if err := k.usable(call, "DeriveSharedSecret", in.KeyAgreementAlgorithm); err != nil {
 		return nil, err
 	}
 	peer, err := keystore.ParsePublicKey(in.PublicKey)

@@ -182,7 +182,7 @@ func forget(tx *sqldb.Tx, keyARN string) error {
 		return err
 	}
 	rows.Close()
-	for _, table := range []string{"kms_aliases", "kms_tags", "kms_key_usage"} {
+	for _, table := range []string{"kms_aliases", "kms_tags", "kms_key_usage", "kms_key_refusals"} {
 		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE key_arn = $1`, keyARN); err != nil {
 			return err
 		}

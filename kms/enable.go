@@ -17,7 +17,16 @@ func (s *Service) EnableKey(ctx context.Context, call *access.Call, in *EnableKe
 // DisableKey makes a key unusable: on this node when the call returns, and
 // within a second on every other.
 func (s *Service) DisableKey(ctx context.Context, call *access.Call, in *DisableKeyRequest) (*awsapi.Empty, error) {
-	_, err := s.change(ctx, call, "DisableKey", in.KeyId, setState("DisableKey"))
+	disable := setState("DisableKey")
+	_, err := s.change(ctx, call, "DisableKey", in.KeyId, func(tx *sqldb.Tx, k *keyRow) error {
+		if k.state == stateEnabled {
+			// Who is turned away is counted anew.
+			if _, err := tx.Exec(`DELETE FROM kms_key_refusals WHERE key_arn = $1`, k.arn); err != nil {
+				return err
+			}
+		}
+		return disable(tx, k)
+	})
 	return nil, err
 }
 

@@ -15,7 +15,7 @@ func (s *Service) Encapsulate(ctx context.Context, call *access.Call, in *Encaps
 		return nil, err
 	}
 	k := t.key
-	if err := k.usable("Encapsulate", in.EncapsulationAlgorithm); err != nil {
+	if err := k.usable(call, "Encapsulate", in.EncapsulationAlgorithm); err != nil {
 		return nil, err
 	}
 	if err := k.originates("Encapsulate"); err != nil {
@@ -44,7 +44,7 @@ func (s *Service) Decapsulate(ctx context.Context, call *access.Call, in *Decaps
 		return nil, err
 	}
 	k := t.key
-	if err := k.usable("Decapsulate", in.EncapsulationAlgorithm); err != nil {
+	if err := k.usable(call, "Decapsulate", in.EncapsulationAlgorithm); err != nil {
 		return nil, err
 	}
 	secret, err := k.do(func(key keystore.Key) ([]byte, error) {

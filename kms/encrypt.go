@@ -17,7 +17,7 @@ func (s *Service) Encrypt(ctx context.Context, call *access.Call, in *EncryptReq
 		return nil, err
 	}
 	algorithm := orSymmetric(in.EncryptionAlgorithm)
-	if err := t.key.encrypts("Encrypt", algorithm, in.EncryptionContext); err != nil {
+	if err := t.key.encrypts(call, "Encrypt", algorithm, in.EncryptionContext); err != nil {
 		return nil, err
 	}
 	if err := checkPlaintext(t.key.spec, algorithm, len(in.Plaintext)); err != nil {
@@ -42,8 +42,8 @@ func orSymmetric(algorithm string) string {
 }
 
 // encrypts says whether the key may make a ciphertext in operation.
-func (k *keySnapshot) encrypts(operation, algorithm string, context map[string]string) error {
-	if err := k.usable(operation, algorithm); err != nil {
+func (k *keySnapshot) encrypts(call *access.Call, operation, algorithm string, context map[string]string) error {
+	if err := k.usable(call, operation, algorithm); err != nil {
 		return err
 	}
 	if err := k.originates(operation); err != nil {
@@ -165,7 +165,7 @@ func (s *Service) decrypt(ctx context.Context, call *access.Call, d *decryption)
 func (s *Service) decryptByName(ctx context.Context, call *access.Call, d *decryption) (*keySnapshot, []byte, error) {
 	var plaintext []byte
 	k, err := s.firstThatMatches(ctx, call, d.action[len("kms:"):], d.keyID, d.grantTokens, func(k *keySnapshot) error {
-		if err := k.decrypts(d); err != nil || d.ignoreCiphertext {
+		if err := k.decrypts(call, d); err != nil || d.ignoreCiphertext {
 			return err
 		}
 		var err error
@@ -177,8 +177,8 @@ func (s *Service) decryptByName(ctx context.Context, call *access.Call, d *decry
 	return k, plaintext, err
 }
 
-func (k *keySnapshot) decrypts(d *decryption) error {
-	if err := checkState(d.operation, k.arn, k.state); err != nil {
+func (k *keySnapshot) decrypts(call *access.Call, d *decryption) error {
+	if err := k.answers(call, d.operation); err != nil {
 		return err
 	}
 	if err := checkUsage(d.operation, k.arn, k.usage, string(k.spec), d.algorithm, k.spec.Algorithms(k.usage)); err != nil {
@@ -195,7 +195,7 @@ func (s *Service) refuseCiphertext(ctx context.Context, call *access.Call, d *de
 		if err != nil {
 			return nil, nil, err
 		}
-		if err := t.key.decrypts(d); err != nil {
+		if err := t.key.decrypts(call, d); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -236,7 +236,7 @@ func (s *Service) decryptByHeader(ctx context.Context, call *access.Call, d *dec
 	if err := s.guard.Check(ctx, call, d.action, k.resource); err != nil {
 		return nil, nil, err
 	}
-	if err := k.decrypts(d); err != nil {
+	if err := k.decrypts(call, d); err != nil {
 		return nil, nil, err
 	}
 	if header.materialID != k.materialID {
@@ -269,7 +269,7 @@ func (s *Service) ReEncrypt(ctx context.Context, call *access.Call, in *ReEncryp
 	}
 	to := t.key
 	algorithm := orSymmetric(in.DestinationEncryptionAlgorithm)
-	if err := to.encrypts("ReEncrypt", algorithm, in.DestinationEncryptionContext); err != nil {
+	if err := to.encrypts(call, "ReEncrypt", algorithm, in.DestinationEncryptionContext); err != nil {
 		return nil, err
 	}
 	d := decryption{

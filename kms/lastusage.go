@@ -23,9 +23,11 @@ type lastUse struct {
 // keyUse holds the last use of a key since it was last written down. Noting a
 // use is one store; only the first after a flush takes the lock of the log.
 type keyUse struct {
-	arn    string
-	last   atomic.Pointer[lastUse]
-	queued atomic.Bool // in the log
+	arn     string
+	log     *usageLog
+	last    atomic.Pointer[lastUse]
+	refused atomic.Pointer[refusal] // since the last flush
+	queued  atomic.Bool             // in the log
 }
 
 // usageLog lists the keys that were used since the last flush. It holds them
@@ -55,8 +57,13 @@ func (l *usageLog) take() []*keyUse {
 // used notes that the key was used with success.
 func (s *Service) used(k *keySnapshot, operation string, call *access.Call) {
 	k.use.last.Store(&lastUse{at: micros(call.Time), operation: operation, requestID: call.ID})
-	if !k.use.queued.Load() && !k.use.queued.Swap(true) {
-		s.usage.add(k.use)
+	k.use.queue()
+}
+
+// queue puts the key on the list for the next flush, unless it is there.
+func (u *keyUse) queue() {
+	if !u.queued.Load() && !u.queued.Swap(true) {
+		u.log.add(u)
 	}
 }
 
@@ -70,23 +77,30 @@ func (s *Service) flushUsage(ctx context.Context) error {
 	for len(keys) > 0 {
 		batch := keys[:min(usageBatch, len(keys))]
 		uses := make([]*lastUse, len(batch))
+		refusals := make([]*refusal, len(batch))
 		for i, k := range batch {
 			// First out of the queue, then read: a use in between is queued
 			// again rather than lost.
 			k.queued.Store(false)
-			uses[i] = k.last.Load()
+			uses[i], refusals[i] = k.last.Load(), k.refused.Swap(nil)
 		}
 		err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
 			for i, k := range batch {
 				if err := writeUse(tx, k.arn, uses[i]); err != nil {
 					return err
 				}
+				if err := writeRefusals(tx, k.arn, refusals[i]); err != nil {
+					return err
+				}
 			}
 			return nil
 		})
 		if err != nil {
-			for _, k := range keys {
+			for i, k := range keys {
 				k.queued.Store(true)
+				if i < len(batch) {
+					k.refused.CompareAndSwap(nil, refusals[i])
+				}
 			}
 			s.usage.add(keys...)
 			return fmt.Errorf("writing last uses: %w", err)

@@ -16,7 +16,7 @@ func (s *Service) GenerateMac(ctx context.Context, call *access.Call, in *Genera
 		return nil, err
 	}
 	k := t.key
-	if err := k.usable("GenerateMac", in.MacAlgorithm); err != nil {
+	if err := k.usable(call, "GenerateMac", in.MacAlgorithm); err != nil {
 		return nil, err
 	}
 	if err := k.originates("GenerateMac"); err != nil {
@@ -37,7 +37,7 @@ func (s *Service) GenerateMac(ctx context.Context, call *access.Call, in *Genera
 // By the alias of a lineage it tries the generations as Verify does.
 func (s *Service) VerifyMac(ctx context.Context, call *access.Call, in *VerifyMacRequest) (*VerifyMacResponse, error) {
 	k, err := s.firstThatMatches(ctx, call, "VerifyMac", in.KeyId, in.GrantTokens, func(k *keySnapshot) error {
-		if err := k.usable("VerifyMac", in.MacAlgorithm); err != nil {
+		if err := k.usable(call, "VerifyMac", in.MacAlgorithm); err != nil {
 			return err
 		}
 		if isTrue(in.DryRun) {

@@ -18,7 +18,7 @@ func (s *Service) GetPublicKey(ctx context.Context, call *access.Call, in *GetPu
 	if k.spec.Kind() != keystore.KindAsymmetric {
 		return nil, awsapi.Errorf("UnsupportedOperationException", "%s key spec is %s which is not valid for GetPublicKey.", k.arn, k.spec)
 	}
-	if err := checkState("GetPublicKey", k.arn, k.state); err != nil {
+	if err := k.answers(call, "GetPublicKey"); err != nil {
 		return nil, err
 	}
 	out := &GetPublicKeyResponse{

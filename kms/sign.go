@@ -17,7 +17,7 @@ func (s *Service) Sign(ctx context.Context, call *access.Call, in *SignRequest) 
 		return nil, err
 	}
 	k := t.key
-	if err := k.usable("Sign", in.SigningAlgorithm); err != nil {
+	if err := k.usable(call, "Sign", in.SigningAlgorithm); err != nil {
 		return nil, err
 	}
 	if err := k.originates("Sign"); err != nil {
@@ -54,7 +54,7 @@ func messageError(err error, algorithm string, spec keystore.Spec) error {
 // newest first; KeyId in the answer is the one that matched.
 func (s *Service) Verify(ctx context.Context, call *access.Call, in *VerifyRequest) (*VerifyResponse, error) {
 	k, err := s.firstThatMatches(ctx, call, "Verify", in.KeyId, in.GrantTokens, func(k *keySnapshot) error {
-		if err := k.usable("Verify", in.SigningAlgorithm); err != nil {
+		if err := k.usable(call, "Verify", in.SigningAlgorithm); err != nil {
 			return err
 		}
 		mt := keystore.MessageType(in.MessageType)

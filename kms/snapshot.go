@@ -188,13 +188,14 @@ func (c *cache[T]) land(ctx context.Context, f flight, shard sqldb.Shard, l *lan
 	defer func() {
 		c.mu.Lock()
 		delete(c.flights, f)
-		if l.err == nil {
+		switch {
+		case l.err != nil:
+			delete(c.entries, f.name)
+		case f.version == c.versions[shard].Load():
 			e := &entry[T]{value: l.value, shard: shard, version: f.version}
 			e.used.Store(now.Unix())
 			c.makeRoom()
 			c.entries[f.name] = e
-		} else {
-			delete(c.entries, f.name)
 		}
 		c.mu.Unlock()
 		close(l.done)
@@ -276,7 +277,7 @@ func (s *Service) loadKey(ctx context.Context, keyARN string, last *keySnapshot)
 	if last != nil {
 		k.use = last.use
 	} else {
-		k.use = &keyUse{arn: row.arn}
+		k.use = &keyUse{arn: row.arn, log: &s.usage}
 	}
 	if k.state != stateEnabled {
 		return k, nil
@@ -377,8 +378,8 @@ func (s *Service) findAllowed(ctx context.Context, call *access.Call, action, ke
 
 // usable says whether the key, in its state, of its usage and spec, does
 // operation with algorithm.
-func (k *keySnapshot) usable(operation, algorithm string) error {
-	if err := checkState(operation, k.arn, k.state); err != nil {
+func (k *keySnapshot) usable(call *access.Call, operation, algorithm string) error {
+	if err := k.answers(call, operation); err != nil {
 		return err
 	}
 	return checkUsage(operation, k.arn, k.usage, string(k.spec), algorithm, k.spec.Algorithms(k.usage))

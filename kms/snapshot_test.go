@@ -286,3 +286,44 @@ func TestColdKeysAreLoadedOnce(t *testing.T) {
 		}
 	})
 }
+
+// gate is a Lineages that holds the first load until it is told.
+type gate struct {
+	entered, open chan struct{}
+	passed        atomic.Bool
+}
+
+func (*gate) Lineage(context.Context, string) ([]string, error) { return nil, nil }
+
+func (g *gate) Deactivated(context.Context, string) (bool, error) {
+	if !g.passed.Swap(true) {
+		close(g.entered)
+		<-g.open
+	}
+	return false, nil
+}
+
+// A load that began before a change: who comes after the change neither gets
+// its result nor finds it kept.
+func TestALoadOvertakenByAChange(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k := n.signingKey()
+		g := &gate{entered: make(chan struct{}), open: make(chan struct{})}
+		n.service.SetLineages(g)
+		first := make(chan error)
+		go func() {
+			_, err := n.sign(*k.KeyId, "m")
+			first <- err
+		}()
+		<-g.entered // it has read that the key is enabled
+		n.disable(k)
+		_, err := n.sign(*k.KeyId, "m")
+		wantError(t, err, "DisabledException", "*")
+		close(g.open)
+		if err := <-first; err != nil {
+			t.Errorf("the request from before the change: %v", err)
+		}
+		_, err = n.sign(*k.KeyId, "m")
+		wantError(t, err, "DisabledException", "*")
+	})
+}

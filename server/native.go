@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -34,7 +35,11 @@ func accessOperations(g *access.Guard) []awsapi.Operation {
 // wanted asks the own KMS whether somebody was turned away with a disabled key.
 // Other targets cannot tell.
 func (s *Server) wanted(ctx context.Context, target rotation.Target, keyARN string, since time.Time) (rotators.Demand, error) {
-	return rotators.Demand{}, errors.New("not wired")
+	if !target.Local {
+		return rotators.Demand{}, nil
+	}
+	calls, last, by, err := s.kms.Refused(ctx, keyARN, since)
+	return rotators.Demand{Calls: calls, Last: last, By: by}, err
 }
 
 // jwks serves the public keys of lineages, to anybody.
@@ -54,8 +59,9 @@ func (s *Server) lineage(ctx context.Context, account, region, alias string) (*j
 		return nil, err
 	}
 	l := &jwks.Lineage{}
-	if info.Policy != nil && info.Policy.Mode == rotation.ModeStaged {
-		l.Lead = time.Duration(info.Policy.Lead)
+	if p := info.Policy; p != nil && p.Mode == rotation.ModeStaged {
+		// An overlap that the policy leaves to the engine is longer than any set is cached.
+		l.Lead, l.Overlap = time.Duration(p.Lead), cmp.Or(time.Duration(p.Overlap), 30*24*time.Hour)
 	}
 	for _, g := range info.Generations {
 		l.Generations = append(l.Generations, jwks.Generation{
