@@ -278,15 +278,22 @@ func (c *clock) to(t time.Time) {
 	}
 }
 
+func (c *clock) set(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = t
+}
+
 // A wire carries the rotator's calls. It counts them and can break any of them in each way a network can.
 type wire struct {
 	next http.RoundTripper
 
-	mu     sync.Mutex
-	calls  []string // operations, in order, as they arrived
-	broken func(n int, operation string) breakage
-	die    context.CancelFunc            // ends the engine's life
-	after  func(n int, operation string) // each call, when it has been applied or lost
+	mu      sync.Mutex
+	calls   []string // operations, in order, as they arrived
+	broken  func(n int, operation string) breakage
+	die     context.CancelFunc                   // ends the engine's life
+	answers func(operation string) (code string) // the error code that the service answers, having done nothing
+	after   func(n int, operation string)        // each call, when it has been applied or lost
 }
 
 type breakage int
@@ -315,6 +322,11 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.calls = append(w.calls, operation)
 	n, broken, after, die := len(w.calls), w.broken, w.after, w.die
 	w.mu.Unlock()
+	if w.answers != nil {
+		if code := w.answers(operation); code != "" {
+			return reply(r, http.StatusBadRequest, `{"__type":"`+code+`","message":"no"}`), nil
+		}
+	}
 	how := whole
 	if broken != nil {
 		how = broken(n, operation)
