@@ -120,17 +120,9 @@ func start() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := filepath.Join(dir, "data")
-	cluster := exec.Command(initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
-		"--locale=C", "--no-sync", "--no-instructions")
-	cluster.Dir = dir
-	cluster.SysProcAttr = as
-	if out, err := cluster.CombinedOutput(); err != nil {
-		return nil, errors.Join(fmt.Errorf("running initdb: %w\n%s", err, out), os.RemoveAll(dir))
-	}
 	// Another process may take the free port before the server does.
 	for attempt := 1; ; attempt++ {
-		s, err := launch(postgres, dir, as)
+		s, err := launch(initdb, postgres, dir, as)
 		if err == nil {
 			return s, nil
 		}
@@ -140,25 +132,27 @@ func start() (*Server, error) {
 	}
 }
 
-// watch runs the server $1 in the directory $2 on port $3 until its standard input
-// ends, which the kernel sees to when the test process dies, and then removes the
-// directory; after a start that failed, the caller still needs it.
-const watch = `"$1" -D "$2/data" -k '' -h 127.0.0.1 -p "$3" \
+// watch makes the cluster in the directory $3 with $1, unless it is there, and runs
+// the server $2 on port $4 until its standard input ends, which the kernel sees to
+// when the test process dies. Then it removes the directory, unless told to keep it.
+const watch = `trap '' PIPE
+[ -d "$3/data" ] ||
+	"$1" -D "$3/data" -U postgres -A trust -E UTF8 --locale=C --no-sync --no-instructions >"$3/log" 2>&1 </dev/null
+"$2" -D "$3/data" -k '' -h 127.0.0.1 -p "$4" \
 	-c fsync=off -c full_page_writes=off -c shared_buffers=32MB -c max_connections=300 \
-	-c autovacuum=off -c log_min_messages=warning >"$2/log" 2>&1 </dev/null &
+	-c autovacuum=off -c log_min_messages=warning >>"$3/log" 2>&1 </dev/null &
 echo $!
-read up
-[ "$up" = up ] && read end
+read word
 kill -CONT $!; kill -QUIT $!; wait $!
-[ "$up" = up ] && rm -rf "$2"
+[ "$word" = keep ] || rm -rf "$3"
 exit 0`
 
-func launch(postgres, dir string, as *syscall.SysProcAttr) (*Server, error) {
+func launch(initdb, postgres, dir string, as *syscall.SysProcAttr) (*Server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command("/bin/sh", "-c", watch, "sh", postgres, dir, strconv.Itoa(port))
+	cmd := exec.Command("/bin/sh", "-c", watch, "sh", initdb, postgres, dir, strconv.Itoa(port))
 	cmd.Dir = "/"
 	cmd.SysProcAttr = as
 	stdin, err := cmd.StdinPipe()
@@ -178,13 +172,11 @@ func launch(postgres, dir string, as *syscall.SysProcAttr) (*Server, error) {
 		err = s.wait()
 	}
 	if err != nil {
+		_, _ = io.WriteString(stdin, "keep\n") // for the next attempt
 		stdin.Close()
 		_ = cmd.Wait()
 		log, _ := os.ReadFile(filepath.Join(dir, "log"))
 		return nil, fmt.Errorf("starting PostgreSQL: %w\n%s", err, log)
-	}
-	if _, err := io.WriteString(stdin, "up\n"); err != nil {
-		return nil, err
 	}
 	return s, nil
 }
@@ -236,11 +228,12 @@ func find(program string) (string, error) {
 	return best, nil
 }
 
-// unprivileged gives dir to a user other than root, as whom PostgreSQL insists to
-// run, and says how to become it. For others there is nothing to do.
+// unprivileged says how to run the watcher: in a session of its own, out of reach of
+// the Ctrl-C and the kill that end the test, and for root as another user, as whom
+// PostgreSQL insists to run and to whom it gives dir.
 func unprivileged(dir string) (*syscall.SysProcAttr, error) {
 	if os.Geteuid() != 0 {
-		return nil, nil
+		return &syscall.SysProcAttr{Setsid: true}, nil
 	}
 	var uid, gid int
 	for _, name := range []string{"postgres", "nobody"} {
@@ -262,5 +255,5 @@ func unprivileged(dir string) (*syscall.SysProcAttr, error) {
 	if err := os.Chown(dir, uid, gid); err != nil {
 		return nil, err
 	}
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
+	return &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
 }
