@@ -11,6 +11,12 @@ type configError struct{ err error }
 func (e *configError) Error() string { return e.err.Error() }
 func (e *configError) Unwrap() error { return e.err }
 
+// IsConfigError reports whether an error of Open is a mistake in the configuration.
+func IsConfigError(err error) bool {
+	var config *configError
+	return errors.As(err, &config)
+}
+
 // Hint says what can be done about an error of Open, or nothing.
 func Hint(err error) string {
 	var hinted interface{ Hint() string }

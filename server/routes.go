@@ -7,10 +7,17 @@ import (
 
 	"github.com/keyturn/keyturn/access"
 	"github.com/keyturn/keyturn/awsapi"
+	"github.com/keyturn/keyturn/kms"
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// Services is the API as it is served, and as docs/compatibility.md prints it.
+// Services is the API that a server has, as docs/compatibility.md prints it. The
+// operations are there to be counted, not called: nothing stands behind them.
+func Services() []awsapi.Service {
+	return []awsapi.Service{(*kms.Service)(nil).API(), nativeService(nil, nil)}
+}
+
+// services is the API as it is served.
 func (s *Server) services() []awsapi.Service {
 	return []awsapi.Service{s.kms.API(), nativeService(s.rotation, s.guard)}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/access"
+	"github.com/keyturn/keyturn/server"
 	"github.com/spf13/cobra"
 )
 
@@ -18,7 +19,8 @@ func (a *app) accessCommand() *cobra.Command {
 			a.keyChangeCommand("activate", "Let an access key be used", access.Active),
 			a.keyChangeCommand("deactivate", "Refuse an access key, for now", access.Inactive),
 			a.keyChangeCommand("delete", "Delete an access key", "")),
-		group("policy", "Identity policies of users", a.userPolicyPutCommand(), a.userPolicyGetCommand(), a.userPolicyListCommand(), a.userPolicyDeleteCommand()))
+		group("policy", "Identity policies of users", a.userPolicyPutCommand(), a.userPolicyGetCommand(), a.userPolicyListCommand(), a.userPolicyDeleteCommand()),
+		group("admin", "The account's administrator", a.adminRenewCommand()))
 }
 
 // native runs one operation and prints its answer: as JSON, or by text.
@@ -161,4 +163,36 @@ func (a *app) userPolicyDeleteCommand() *cobra.Command {
 				said[map[string]any](a, "%s has lost %s", args[0], args[1]))
 		},
 	}
+}
+
+func (a *app) adminRenewCommand() *cobra.Command {
+	var f serverFlags
+	cmd := &cobra.Command{
+		Use:   "renew",
+		Short: "Give the account's administrator a new access key, when every other way in is lost",
+		Long: `Opens the data folder itself, as the server does, so it needs the database and the root key, and on SQLite that the server
+is stopped. The administrator gets a new access key in place of any it had, and its policy back; the audit log records it.`,
+		Example: "keyturn access admin renew --data /var/lib/keyturn",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := f.configuration()
+			if err != nil {
+				return err
+			}
+			id, secret, err := server.RenewAdmin(cmd.Context(), c)
+			if err != nil {
+				return openFailure(err)
+			}
+			view := struct {
+				AccessKeyID string `json:"AccessKeyId"`
+				Secret      string `json:"SecretAccessKey"`
+			}{id, secret.Reveal()}
+			return a.print(view, func() error {
+				_, err := fmt.Fprintf(a.out, "AWS_ACCESS_KEY_ID=%s\nAWS_SECRET_ACCESS_KEY=%s\n", view.AccessKeyID, view.Secret)
+				return err
+			})
+		},
+	}
+	f.houseFlags(cmd.Flags())
+	return cmd
 }

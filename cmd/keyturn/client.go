@@ -99,8 +99,10 @@ func (c *client) call(ctx context.Context, operation string, in, out any) error 
 	req.Header.Set("X-Amz-Target", "Keyturn."+operation)
 	creds, err := c.aws.Credentials.Retrieve(ctx)
 	if err != nil {
-		return &cliError{err: errors.New("no credentials found"), code: exitUsage,
-			hint: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --server-env FILE or --profile NAME"}
+		return &cliError{
+			err: errors.New("no credentials found"), code: exitUsage,
+			hint: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --server-env FILE or --profile NAME",
+		}
 	}
 	hash := sha256.Sum256(body)
 	if err := v4.NewSigner().SignHTTP(ctx, creds, req, hex.EncodeToString(hash[:]), "keyturn", c.aws.Region, time.Now()); err != nil {

@@ -11,16 +11,30 @@ import (
 	"golang.org/x/term"
 )
 
-// Exit codes, also in docs/cli.md.
+// Exit codes.
 const (
-	exitOK          = 0 // done
-	exitFailed      = 1 // the operation was tried and failed
-	exitUsage       = 2 // wrong flags, arguments or files: nothing was tried
-	exitUnavailable = 3 // no answer from the server: the operation may have happened
-	exitDenied      = 4 // the server knows the caller and says no, or does not know it
-	exitNotFound    = 5 // what was named does not exist
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnavailable = 3
+	exitDenied      = 4
+	exitNotFound    = 5
 	exitInterrupted = 130
 )
+
+// exitCodes is what they mean, as docs/cli.md prints it.
+var exitCodes = []struct {
+	code    int
+	meaning string
+}{
+	{exitOK, "done"},
+	{exitFailed, "it was tried and failed, was refused in the present state, or a check said no"},
+	{exitUsage, "wrong flags, arguments, files or configuration: nothing was tried"},
+	{exitUnavailable, "no answer from the server, or an internal error: the operation may have happened"},
+	{exitDenied, "the server knows the caller and says no, or does not know it"},
+	{exitNotFound, "what was named does not exist"},
+	{exitInterrupted, "Ctrl-C; a rotation that was waited for goes on"},
+}
 
 // cliError is an error with what a person can do about it.
 type cliError struct {
@@ -70,7 +84,11 @@ func printError(w io.Writer, _ fang.Styles, err error) {
 	if errors.Is(err, errSilent) {
 		return
 	}
-	fmt.Fprintf(w, "error: %s\n", strings.TrimSpace(err.Error()))
+	var lines []string
+	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
+		lines = append(lines, printable(line))
+	}
+	fmt.Fprintf(w, "error: %s\n", strings.Join(lines, "\n       "))
 	var withHint *cliError
 	var api *apiError
 	switch {

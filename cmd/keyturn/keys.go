@@ -194,8 +194,14 @@ func (a *app) keysShowCommand() *cobra.Command {
 			k := viewKey(out.KeyMetadata, aliases)
 			return a.print(k, func() error {
 				return a.rows([]string{"FIELD", "VALUE"}, [][]string{
-					{"key", k.ID}, {"arn", k.ARN}, {"spec", k.Spec}, {"usage", k.Usage}, {"state", a.stateColour(k.State)},
-					{"created", k.Created}, {"description", k.Description}, {"aliases", strings.Join(k.Aliases, " ")},
+					{"key", k.ID},
+					{"arn", k.ARN},
+					{"spec", k.Spec},
+					{"usage", k.Usage},
+					{"state", a.stateColour(k.State)},
+					{"created", k.Created},
+					{"description", printable(k.Description)},
+					{"aliases", strings.Join(k.Aliases, " ")},
 				}, "")
 			})
 		},

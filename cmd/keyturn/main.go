@@ -54,7 +54,7 @@ keyturn server --dev --env-file keyturn.env
 # What is due, running, failed or overdue
 keyturn status`,
 		SilenceUsage: true,
-		Args:         usageArgs(cobra.NoArgs),
+		Args:         onlyCommands,
 		RunE:         func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetOut(stdout)
@@ -69,6 +69,7 @@ keyturn status`,
 	flags.StringVar(&a.profile, "profile", "", "profile of the AWS configuration files")
 	flags.StringVar(&a.clientEnvFile, "server-env", "", "read endpoint and credentials from a file that 'keyturn server --env-file' wrote")
 	addCommands(root, a)
+	completion(root)
 	return root
 }
 
@@ -78,13 +79,8 @@ func group(use, short string, children ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   use,
 		Short: short,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError(nil, "'%s --help' lists the commands", cmd.CommandPath()).because("unknown command %q for %q", args[0], cmd.CommandPath())
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:  onlyCommands,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(children...)
 	return cmd

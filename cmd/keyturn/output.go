@@ -3,13 +3,17 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"regexp"
 	"strings"
 	"time"
+	"unicode"
 
 	"charm.land/lipgloss/v2"
 	"charm.land/lipgloss/v2/table"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/term"
 )
 
 // app is what every command shares: the flags of the root and where to print.
@@ -38,7 +42,7 @@ func (a *app) print(value any, text func() error) error {
 
 // colour wraps s in the colour on a terminal and leaves it alone elsewhere.
 func (a *app) colour(s, colour string) string {
-	if !isTerminal(a.out) || s == "" {
+	if s == "" || !isTerminal(a.out) || os.Getenv("NO_COLOR") != "" {
 		return s
 	}
 	return lipgloss.NewStyle().Foreground(lipgloss.Color(colour)).Render(s)
@@ -52,13 +56,19 @@ const (
 	grey   = "8"
 )
 
-// rows prints a table: with rules and colour on a terminal, else columns apart
-// by two spaces, which cut and awk read.
+// rows prints a table, or empty where there is nothing in it.
 func (a *app) rows(header []string, rows [][]string, empty string) error {
-	if len(rows) == 0 {
-		_, err := fmt.Fprintln(a.out, empty)
-		return err
+	text := empty + "\n"
+	if len(rows) > 0 {
+		text = a.table(header, rows)
 	}
+	_, err := fmt.Fprint(a.out, text)
+	return err
+}
+
+// table draws a table: with rules and colour on a terminal, as wide as that at
+// most; else columns apart by two spaces, which cut and awk read.
+func (a *app) table(header []string, rows [][]string) string {
 	if isTerminal(a.out) {
 		t := table.New().Border(lipgloss.RoundedBorder()).BorderStyle(lipgloss.NewStyle().Foreground(lipgloss.Color(grey))).
 			Headers(header...).Rows(rows...).
@@ -69,8 +79,10 @@ func (a *app) rows(header []string, rows [][]string, empty string) error {
 				}
 				return style
 			})
-		_, err := fmt.Fprintln(a.out, t)
-		return err
+		if width := a.width(); lipgloss.Width(t.String()) > width {
+			t.Width(width)
+		}
+		return t.String() + "\n"
 	}
 	width := make([]int, len(header))
 	for _, row := range append([][]string{header}, rows...) {
@@ -78,6 +90,7 @@ func (a *app) rows(header []string, rows [][]string, empty string) error {
 			width[i] = max(width[i], lipgloss.Width(cell))
 		}
 	}
+	var text strings.Builder
 	for _, row := range append([][]string{header}, rows...) {
 		var line strings.Builder
 		for i, cell := range row {
@@ -86,11 +99,19 @@ func (a *app) rows(header []string, rows [][]string, empty string) error {
 				line.WriteString(strings.Repeat(" ", width[i]-lipgloss.Width(cell)+2))
 			}
 		}
-		if _, err := fmt.Fprintln(a.out, strings.TrimRight(line.String(), " ")); err != nil {
-			return err
+		text.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	return text.String()
+}
+
+// width is how many columns the terminal has; 100 where there is none.
+func (a *app) width() int {
+	if f, ok := a.out.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 20 {
+			return columns
 		}
 	}
-	return nil
+	return 100
 }
 
 // when shows a time as a person says it, and exactly.
@@ -134,3 +155,20 @@ func short(d time.Duration) string {
 	}
 	return d.String()
 }
+
+// printable replaces what a terminal would obey: texts that other people wrote
+// must not draw on this one's screen.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != ' ' && !unicode.IsGraphic(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
+// keyARN is what notes of the server name keys by.
+var keyARN = regexp.MustCompile(`arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/`)
+
+// brief is a note as tables show it: printable, and keys by id.
+func brief(s string) string { return printable(keyARN.ReplaceAllString(s, "key/")) }

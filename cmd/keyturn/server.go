@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyturn/keyturn/server"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // serverFlags are the flags of `keyturn server`; each overrides an environment
@@ -44,14 +45,9 @@ keyturn server --data /var/lib/keyturn --listen 127.0.0.1:7400 --env-file /run/k
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), f) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.config, "config", "", "configuration file (YAML)")
+	f.houseFlags(flags)
 	flags.StringVar(&f.listen, "listen", "", "address to serve on (default 127.0.0.1:7400; port 0 picks a free one)")
-	flags.StringVar(&f.data, "data", "", "data folder (default ./keyturn-data; with --dev a temporary one)")
-	flags.StringVar(&f.database, "database", "", "postgres://… (default: a SQLite file in the data folder)")
-	flags.StringVar(&f.account, "account", "", "account id, 12 digits (default 000000000000)")
 	flags.StringVar(&f.envFile, "env-file", "", "write endpoint and credentials here once it serves, one NAME=value a line")
-	flags.StringVar(&f.rootKeyFile, "root-key-file", "", "file of the root key (default root.key in the data folder; made on first start)")
-	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "file that holds a passphrase to use as the root key")
 	flags.StringVar(&f.tlsCert, "tls-cert", "", "PEM certificate to serve TLS with")
 	flags.StringVar(&f.tlsKey, "tls-key", "", "PEM private key of --tls-cert")
 	flags.BoolVar(&f.tlsSelfSigned, "tls-self-signed", false, "serve TLS with a certificate made here, kept in the data folder")
@@ -60,6 +56,24 @@ keyturn server --data /var/lib/keyturn --listen 127.0.0.1:7400 --env-file /run/k
 	flags.StringVar(&f.auditSync, "audit-sync", "", "when an audit record is on disk: every (before the answer) or interval (docs/audit.md)")
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	return cmd
+}
+
+// houseFlags are the flags of every command that opens the data folder as a server does.
+func (f *serverFlags) houseFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&f.config, "config", "", "configuration file (YAML)")
+	flags.StringVar(&f.data, "data", "", "data folder (default ./keyturn-data; of server --dev a temporary one)")
+	flags.StringVar(&f.database, "database", "", "postgres://… (default: a SQLite file in the data folder)")
+	flags.StringVar(&f.account, "account", "", "account id, 12 digits (default 000000000000)")
+	flags.StringVar(&f.rootKeyFile, "root-key-file", "", "file of the root key (default root.key in the data folder; a server's first start makes it)")
+	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "file that holds a passphrase to use as the root key")
+}
+
+// openFailure is an error of opening what a server opens.
+func openFailure(err error) error {
+	if server.IsConfigError(err) {
+		return usageError(err, "%s", server.Hint(err))
+	}
+	return failure(err, "%s", server.Hint(err))
 }
 
 // configuration joins file, environment and flags.
@@ -75,10 +89,15 @@ func (f *serverFlags) configuration() (server.Config, error) {
 		to         *string
 		flag, name string
 	}{
-		{&c.Listen, f.listen, "KEYTURN_LISTEN"}, {&c.Data, f.data, "KEYTURN_DATA"}, {&c.Database, f.database, "KEYTURN_DATABASE"},
-		{&c.Account, f.account, "KEYTURN_ACCOUNT"}, {&c.RootKey.File, f.rootKeyFile, "KEYTURN_ROOT_KEY_FILE"},
-		{&c.RootKey.Passphrase, f.passphraseFile, "KEYTURN_PASSPHRASE_FILE"}, {&c.TLS.Certificate, f.tlsCert, "KEYTURN_TLS_CERT"},
-		{&c.TLS.Key, f.tlsKey, "KEYTURN_TLS_KEY"}, {&c.Audit.Sync, f.auditSync, "KEYTURN_AUDIT_SYNC"},
+		{&c.Listen, f.listen, "KEYTURN_LISTEN"},
+		{&c.Data, f.data, "KEYTURN_DATA"},
+		{&c.Database, f.database, "KEYTURN_DATABASE"},
+		{&c.Account, f.account, "KEYTURN_ACCOUNT"},
+		{&c.RootKey.File, f.rootKeyFile, "KEYTURN_ROOT_KEY_FILE"},
+		{&c.RootKey.Passphrase, f.passphraseFile, "KEYTURN_PASSPHRASE_FILE"},
+		{&c.TLS.Certificate, f.tlsCert, "KEYTURN_TLS_CERT"},
+		{&c.TLS.Key, f.tlsKey, "KEYTURN_TLS_KEY"},
+		{&c.Audit.Sync, f.auditSync, "KEYTURN_AUDIT_SYNC"},
 	} {
 		if v := firstOf(s.flag, os.Getenv(s.name)); v != "" {
 			*s.to = v
@@ -126,7 +145,7 @@ func (a *app) serve(ctx context.Context, f serverFlags) error {
 	}
 	s, err := server.Open(ctx, c)
 	if err != nil {
-		return failure(err, "%s", server.Hint(err))
+		return openFailure(err)
 	}
 	defer s.Close()
 	l, err := net.Listen("tcp", s.Config().Listen)
