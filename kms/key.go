@@ -10,7 +10,6 @@ import (
 	"github.com/keyturn/keyturn/access"
 	"github.com/keyturn/keyturn/awsapi"
 	"github.com/keyturn/keyturn/keystore"
-	"github.com/keyturn/keyturn/policy"
 	"github.com/keyturn/keyturn/sqldb"
 )
 
@@ -51,8 +50,8 @@ func (k *keyRow) ref() keystore.Ref {
 
 // resource is the key as the Guard sees it. A policy that does not parse, which
 // only a hand in the database can bring about, makes the key unusable.
-func (k *keyRow) resource() (access.Resource, error) {
-	p, err := policy.Parse([]byte(k.policy), policy.Resource)
+func (s *Service) resource(k *keyRow) (access.Resource, error) {
+	p, err := s.policies.parse(k.policy)
 	if err != nil {
 		return access.Resource{}, fmt.Errorf("reading the stored policy of %s: %w", k.arn, err)
 	}
@@ -96,7 +95,7 @@ func (s *Service) findKey(ctx context.Context, call *access.Call, operation stri
 	if err != nil {
 		return nil, err
 	}
-	r, err := k.resource()
+	r, err := s.resource(k)
 	if err != nil {
 		return nil, err
 	}

@@ -78,6 +78,7 @@ type Service struct {
 	grace    time.Duration
 
 	snapshots *snapshots
+	policies  compiledPolicies
 	usage     usageLog
 }
 

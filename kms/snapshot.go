@@ -266,7 +266,7 @@ func (s *Service) loadKey(ctx context.Context, keyARN string, last *keySnapshot)
 		arn: row.arn, account: row.account, id: row.id, spec: row.spec, usage: row.usage, origin: row.origin,
 		state: row.state, materialID: row.materialID,
 	}
-	if k.resource, err = row.resource(); err != nil {
+	if k.resource, err = s.resource(&row); err != nil {
 		return nil, err
 	}
 	if l := s.lineages.Load(); l != nil {
