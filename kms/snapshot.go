@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/access"
-	"github.com/keyturn/keyturn/awsapi"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/sqldb"
 )
@@ -329,91 +328,6 @@ func (s *Service) loadAlias(ctx context.Context, aliasARN string) (*aliasSnapsho
 		}
 	}
 	return a, nil
-}
-
-// target is what a request for a cryptographic operation named: the key that
-// stands behind the name now and, if the name is the alias of a lineage, the
-// other generations that may still verify and decrypt for it.
-type target struct {
-	name    resourceName // as given
-	key     *keySnapshot
-	lineage []resourceName
-}
-
-// find returns what keyID names, in any form. It asks nobody for permission.
-func (s *Service) find(ctx context.Context, call *access.Call, action, keyID string, grantTokens []string) (target, error) {
-	if err := checkGrantTokens(grantTokens); err != nil {
-		return target{}, err
-	}
-	n, err := parseName(call, keyID)
-	if err != nil {
-		return target{}, err
-	}
-	t, keyName := target{name: n}, n
-	if n.isAlias() {
-		a, err := s.aliasSnapshot(ctx, call, n)
-		if errors.Is(err, errGone) {
-			return target{}, s.missing(ctx, call, action, n)
-		}
-		if err != nil {
-			return target{}, err
-		}
-		keyName, t.lineage = a.target, a.lineage
-	}
-	t.key, err = s.keySnapshot(ctx, call, keyName)
-	if errors.Is(err, errGone) {
-		return target{}, s.missing(ctx, call, action, n)
-	}
-	return t, err
-}
-
-// findAllowed is find, and then the Guard's answer about the key.
-func (s *Service) findAllowed(ctx context.Context, call *access.Call, action, keyID string, grantTokens []string) (target, error) {
-	t, err := s.find(ctx, call, action, keyID, grantTokens)
-	if err != nil {
-		return t, err
-	}
-	return t, s.guard.Check(ctx, call, action, t.key.resource)
-}
-
-// usable says whether the key, in its state, of its usage and spec, does
-// operation with algorithm.
-func (k *keySnapshot) usable(call *access.Call, operation, algorithm string) error {
-	if err := k.answers(call, operation); err != nil {
-		return err
-	}
-	return checkUsage(operation, k.arn, k.usage, string(k.spec), algorithm, k.spec.Algorithms(k.usage))
-}
-
-// originates refuses operation on a generation that was retired from making
-// new signatures, ciphertexts and MACs (PCI DSS 3.7.5). What it made before can
-// still be verified and decrypted.
-func (k *keySnapshot) originates(operation string) error {
-	if !k.deactivated {
-		return nil
-	}
-	return awsapi.Errorf("KMSInvalidStateException",
-		"%s is a deactivated generation: it verifies and decrypts, but is no longer used for %s. "+
-			"Use the alias of its lineage, or roll the lineage back to this generation.", k.arn, operation)
-}
-
-// cryptoError translates what a key store says. Anything it does not know stays
-// as it is and becomes the internal error.
-func cryptoError(err error, algorithm string, spec keystore.Spec) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, keystore.ErrInvalidCiphertext):
-		return awsapi.Errorf("InvalidCiphertextException", "")
-	case errors.Is(err, keystore.ErrInvalidSignature):
-		return awsapi.Errorf("KMSInvalidSignatureException", "")
-	case errors.Is(err, keystore.ErrUnsupported):
-		return awsapi.Errorf("InvalidKeyUsageException", "Algorithm %s is incompatible with key spec %s.", algorithm, spec)
-	case errors.Is(err, keystore.ErrMessageType), errors.Is(err, keystore.ErrMessageLength),
-		errors.Is(err, keystore.ErrInvalidPublicKey):
-		return awsapi.Errorf("ValidationException", "%s", err)
-	}
-	return fmt.Errorf("using the key material: %w", err)
 }
 
 // peek returns what is kept of n, stale or not, or nil.
