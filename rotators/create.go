@@ -1,6 +1,7 @@
 package rotators
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -136,9 +137,17 @@ func (t *turn) successorTags(old map[string]string) []types.Tag {
 // finish gives the new key what CreateKey cannot: mentions of its own ARN in its policy, the automatic
 // rotation setting, grants. It is done again whole when any of it failed.
 func (t *turn) finish(ctx context.Context) (rotation.Outcome, error) {
+	if t.Closed {
+		return rotation.Outcome{}, rotation.ErrNotDone
+	}
 	meta, err := t.fresh(ctx)
 	if err != nil {
 		return rotation.Outcome{}, err
+	}
+	if want := t.wantedSpec(); want != "" && meta.KeySpec != want {
+		// It was made for another rotation that failed, and the policy has changed since.
+		return rotation.Outcome{}, permanent("cancel the rotation, which removes the pending key, and begin another",
+			"the pending key %s is of spec %s, and the policy now asks for %s", t.Row.Data.NewKey, meta.KeySpec, want)
 	}
 	var did []string
 	for _, do := range []func(context.Context, *types.KeyMetadata) (string, error){t.finishPolicy, t.finishRotation, t.finishGrants} {
@@ -153,6 +162,11 @@ func (t *turn) finish(ctx context.Context) (rotation.Outcome, error) {
 	return rotation.Outcome{Note: strings.Join(did, "; ")}, nil
 }
 
+// wantedSpec is what the new key must be, as far as the row knows the present key.
+func (t *turn) wantedSpec() types.KeySpec {
+	return types.KeySpec(cmp.Or(t.Policy.Spec, t.Row.Data.Spec))
+}
+
 // finishPolicy compares the new key's policy with what the present key's policy asks for now, and writes it only where
 // a mention of the key itself had to wait until its ARN was known.
 func (t *turn) finishPolicy(ctx context.Context, meta *types.KeyMetadata) (string, error) {
@@ -163,9 +177,6 @@ func (t *turn) finishPolicy(ctx context.Context, meta *types.KeyMetadata) (strin
 	have, err := t.keyPolicy(ctx, t.Row.Data.NewKey)
 	if err != nil || samePolicyText(have, want) {
 		return "", err
-	}
-	if t.Closed {
-		return "", rotation.ErrNotDone
 	}
 	_, err = t.client.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: meta.Arn, PolicyName: aws.String("default"), Policy: &want})
 	if err != nil {
@@ -200,7 +211,7 @@ func (t *turn) finishRotation(ctx context.Context, meta *types.KeyMetadata) (str
 	if err != nil {
 		return "", fmt.Errorf("reading the automatic rotation of the present key: %w", err)
 	}
-	if !old.KeyRotationEnabled || t.Closed {
+	if !old.KeyRotationEnabled {
 		return "", nil
 	}
 	// Enabling it again with the same period changes nothing.
@@ -214,7 +225,7 @@ func (t *turn) finishRotation(ctx context.Context, meta *types.KeyMetadata) (str
 // finishGrants copies grants when the policy says so. A grant's name makes CreateGrant idempotent: the same name,
 // grantee and operations answer the same grant.
 func (t *turn) finishGrants(ctx context.Context, meta *types.KeyMetadata) (string, error) {
-	if !t.Policy.CopyGrants || t.Closed {
+	if !t.Policy.CopyGrants {
 		return "", nil
 	}
 	grants, err := t.grants(ctx, t.Row.Data.OldKey)

@@ -92,10 +92,6 @@ func (p *planning) look(ctx context.Context) error {
 	for _, look := range []func(context.Context){p.lookAtPolicy, p.lookAtTags, p.lookAtNames, p.lookAtGrants, p.lookAtUse, p.lookAtRotation, p.lookAtPermissions} {
 		look(ctx)
 	}
-	if p.Policy.Mode == rotation.ModeInstant {
-		p.warn("mode is instant: the new key is used the moment it exists. Every verifier that keeps public keys for a while rejects its signatures until it asks again. " +
-			"Use mode staged unless all verification goes through the KMS")
-	}
 	if !p.Target.Local {
 		p.warn("services that stored the key's ARN instead of the alias (RDS, EBS, S3 defaults and others) do not follow the switch; " +
 			"permissions granted through kms:ResourceAliases do")

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"io"
 	"net/http"
-	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -54,24 +53,6 @@ func (h *house) testJob(key string) *rotation.Job {
 			Data: rotation.Data{NewKey: key},
 		},
 		Policy: &p, Target: h.target(), Now: h.clock.Now(),
-	}
-}
-
-func TestEveryKindOfKeyIsProven(t *testing.T) {
-	h := newHouse(t, sqldbtest.SQLite(t))
-	for _, kind := range everyKind {
-		t.Run(string(kind.spec)+"/"+string(kind.usage), func(t *testing.T) {
-			key := h.key(kind.spec, kind.usage)
-			out, err := h.rotator.Do(t.Context(), h.testJob(key))
-			check(t, err)
-			if got := len(strings.Split(out.Note, "; ")); got != kind.proofs {
-				t.Errorf("%d proofs, want %d: %s", got, kind.proofs, out.Note)
-			}
-			symmetric := kind.spec == types.KeySpecSymmetricDefault || kind.usage == types.KeyUsageTypeGenerateVerifyMac
-			if got := len(out.Generations[0].Public) == 0; got != symmetric {
-				t.Errorf("the public half is missing: %v, want %v", got, symmetric)
-			}
-		})
 	}
 }
 

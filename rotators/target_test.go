@@ -219,7 +219,7 @@ func TestAPlanChangesNothing(t *testing.T) {
 		t.Error("planning changed something")
 	}
 	said := strings.Join(out.Plan.Warnings, "\n")
-	for _, want := range []string{"mode is instant", "alias/friend"} {
+	for _, want := range []string{"Mode instant", "alias/friend"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the plan does not warn of %q: %s", want, said)
 		}
@@ -309,4 +309,30 @@ func TestTwoEnginesTurnAKeyOnce(t *testing.T) {
 		}
 		t.Fatal("the rotation never ends")
 	})
+}
+
+func TestAWSTarget(t *testing.T) {
+	for _, name := range []string{"AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KMS"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+	got, err := rotators.AWSTarget{
+		Name: "prod", Region: "us-west-2", Endpoint: "http://127.0.0.1:1", RoleARN: "arn:aws:iam::444455556666:role/turner", ExternalID: "x",
+	}.Open(t.Context())
+	check(t, err)
+	if got.Account != "444455556666" || got.Region != "us-west-2" || got.Local || *got.Config.BaseEndpoint != "http://127.0.0.1:1" {
+		t.Errorf("the target is %+v", got)
+	}
+	for want, target := range map[string]rotators.AWSTarget{
+		"no Region is set":             {Name: "prod"},
+		"needs a role to assume":       {Name: "prod", Region: "us-west-2", ExternalID: "x"},
+		"opening target prod: failed ": {Name: "prod", Region: "us-west-2", Profile: "missing"},
+	} {
+		if _, err := target.Open(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
 }
