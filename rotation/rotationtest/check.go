@@ -60,6 +60,8 @@ type snapshot struct {
 	heads  int
 	asleep []string // heads that nothing would wake
 	doubt  bool     // the switch of a row is under way
+	held   int      // rows that a roll back holds
+	back   int      // roll backs under way
 	rows   []string
 	tokens map[string]string // token → status of the newest row that has it
 	paused bool
@@ -99,6 +101,12 @@ func read(ctx context.Context, db *sqldb.DB, w *World) (*snapshot, error) {
 			return nil, err
 		}
 		s.rows = append(s.rows, fmt.Sprintf("%s %s %s step %s begun %d head %d", id[:8], kind, status, step, begun, head))
+		if status == "held" {
+			s.held++
+		}
+		if kind == "roll-back" && switched == 0 && (status == "scheduled" || status == "running") {
+			s.back++
+		}
 		if begunAt != 0 && (kind == "rotate" || kind == "compromise" || kind == "cancel") {
 			s.begun++
 			s.tokens[token] = status
@@ -143,6 +151,9 @@ func (s *snapshot) checkRows(w *World, alias Key, settled bool, say func(string,
 	}
 	if len(s.asleep) > 0 {
 		say("7: nothing wakes %v", s.asleep)
+	}
+	if s.held > s.back {
+		say("7: %d rows are held by %d roll backs: %v", s.held, s.back, s.rows)
 	}
 	if s.active != "" && s.active != alias.ARN && !s.doubt {
 		say("5: the alias names %s, the lineage says %s: %v", alias.ARN, s.active, s.rows)

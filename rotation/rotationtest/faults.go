@@ -35,6 +35,9 @@ type Faults struct {
 	Mode  Mode   // how
 	Crash func() // called when one goes wrong: ends the engine, as a crash would
 
+	// Before, when set, is called before each call, with its number: what happens elsewhere at that instant.
+	Before func(n int, name string)
+
 	mu    sync.Mutex
 	calls []string
 	wrong int // how many went wrong
@@ -63,7 +66,11 @@ func (f *Faults) Call(ctx context.Context, name string, apply func() error) erro
 		mode = f.Mode
 		f.wrong++
 	}
+	before := f.Before
 	f.mu.Unlock()
+	if before != nil {
+		before(n, name)
+	}
 	if mode == Fine {
 		return apply()
 	}
