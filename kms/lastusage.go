@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -71,9 +73,11 @@ func (u *keyUse) queue() {
 const usageBatch = 500
 
 // flushUsage writes down the last uses. What cannot be written stays for the
-// next time.
+// next time. Rows are written in one order, so that two flushes, of this node or
+// of two, do not wait for each other until the database finds them deadlocked.
 func (s *Service) flushUsage(ctx context.Context) error {
 	keys := s.usage.take()
+	slices.SortFunc(keys, func(a, b *keyUse) int { return strings.Compare(a.arn, b.arn) })
 	for len(keys) > 0 {
 		batch := keys[:min(usageBatch, len(keys))]
 		uses := make([]*lastUse, len(batch))

@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"context"
+	"database/sql"
 	"path/filepath"
 	"testing"
 	"time"
@@ -95,4 +96,53 @@ func TestLastUseSurvivesAStop(t *testing.T) {
 			t.Errorf("known after a restart: %q", used)
 		}
 	})
+}
+
+// Two flushes that hold the rows of the same keys must not wait for each other: a
+// flush that waits for its first key holds no other.
+func TestLastUsesAreWrittenInOneOrder(t *testing.T) {
+	url := sqldbtest.Postgres(t)
+	n := newNode(t, sqldbtest.Open(t, url), options{})
+	a, b := n.signingKey(), n.signingKey()
+	if *a.Arn > *b.Arn {
+		a, b = b, a
+	}
+	use := func() {
+		for _, k := range []*types.KeyMetadata{b, a} { // the wrong way round
+			n.sign(*k.KeyId, "m")
+		}
+	}
+	use()
+	n.runOnce()
+	other, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	tx, err := other.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, `UPDATE kms_key_usage SET used_at = used_at WHERE key_arn = $1`, *a.Arn); err != nil {
+		t.Fatal(err)
+	}
+	n.clock.move(time.Second)
+	use()
+	flushed := make(chan error, 1)
+	go func() { _, err := n.service.RunOnce(ctx); flushed <- err }()
+	for waiting := 0; waiting == 0; {
+		if err := other.QueryRowContext(ctx, `SELECT count(*) FROM pg_locks WHERE NOT granted`).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := tx.ExecContext(ctx, `SELECT 1 FROM kms_key_usage WHERE key_arn = $1 FOR UPDATE NOWAIT`, *b.Arn); err != nil {
+		t.Errorf("the flush that waits for %s holds %s: %v", *a.Arn, *b.Arn, err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Log(err)
+	}
+	if err := <-flushed; err != nil {
+		t.Error(err)
+	}
 }
