@@ -36,6 +36,12 @@ type Config struct {
 		MaxSize  int64         `yaml:"maxSize"`  // bytes a file; default 100 MiB
 	} `yaml:"audit"`
 
+	Rotation struct {
+		// Lease is how long a step that a node has begun is left to it: one that died with a step under way
+		// delays the rotation by that much on PostgreSQL; a step that takes longer is cut off and done again.
+		Lease time.Duration `yaml:"lease"` // at least 1s; default 1m
+	} `yaml:"rotation"`
+
 	TLS struct {
 		Certificate string `yaml:"certificate"` // PEM file
 		Key         string `yaml:"key"`         // PEM file
@@ -112,6 +118,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Audit.Sync != "every" && c.Audit.Sync != "interval" {
 		wrong = append(wrong, fmt.Errorf("audit.sync %q: it is every or interval", c.Audit.Sync))
+	}
+	if c.Rotation.Lease != 0 && c.Rotation.Lease < time.Second {
+		wrong = append(wrong, fmt.Errorf("rotation.lease %s: at least 1s, or steps cannot end within it", c.Rotation.Lease))
 	}
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		wrong = append(wrong, errors.New("tls.certificate and tls.key go together"))

@@ -80,6 +80,9 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if s.log, err = audit.Open(ctx, filepath.Join(c.Data, "audit"), s.db, node(), c.auditOptions()); err != nil {
 		return nil, err
 	}
+	for _, finding := range s.log.Findings() {
+		c.Logger.Warn("the audit log was repaired", "finding", finding)
+	}
 	s.guard, err = access.Open(ctx, access.Config{DB: s.db, Log: s.log, Sealer: s.store.Sealer("access-keys"), Now: c.Now})
 	if err != nil {
 		return nil, err
@@ -102,7 +105,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 // openRotation makes the engine and its operations.
 func (s *Server) openRotation(ctx context.Context) (err error) {
 	s.rotation, err = rotation.NewService(rotation.ServiceConfig{
-		DB: s.db, Guard: s.guard, Targets: s.Target, Now: s.config.Now, Node: node(), Logger: s.config.Logger,
+		DB: s.db, Guard: s.guard, Targets: s.Target, Now: s.config.Now, Node: node(), Logger: s.config.Logger, Lease: s.config.Rotation.Lease,
 		Rotators: map[string]rotation.Rotator{"key": rotators.NewKey(rotators.KeyOptions{Wanted: s.wanted})},
 	})
 	if err != nil || s.db.IsPostgres() {
