@@ -124,7 +124,7 @@ func (a *app) userPolicyPutCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&file, "file", "", "JSON policy document")
-	_ = cmd.MarkFlagRequired("file")
+	requireFlag(cmd, "file")
 	return cmd
 }
 

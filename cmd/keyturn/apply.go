@@ -50,7 +50,7 @@ changed while anything is wrong with any of them. Each entry replaces its policy
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "manifest of policies")
-	_ = cmd.MarkFlagRequired("file")
+	requireFlag(cmd, "file")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "show what would change, and change nothing")
 	cmd.Flags().BoolVar(&prune, "prune", false, "delete policies that the file does not name")

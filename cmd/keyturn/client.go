@@ -120,7 +120,7 @@ func (c *client) call(ctx context.Context, operation string, in, out any) error 
 	if resp.StatusCode != http.StatusOK {
 		return newAPIError(resp.StatusCode, answer)
 	}
-	if out == nil {
+	if out == nil || len(answer) == 0 {
 		return nil
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
@@ -165,8 +165,10 @@ func (e *apiError) exitCode() int {
 	case strings.HasPrefix(e.Code, "AccessDenied"), e.Code == "UnrecognizedClientException",
 		strings.Contains(e.Code, "Signature"), e.Code == "MissingAuthenticationTokenException":
 		return exitDenied
-	case strings.Contains(e.Code, "NotFound"):
+	case strings.Contains(e.Code, "NotFound"), e.Code == "NoSuchEntityException":
 		return exitNotFound
+	case e.Code == "InvalidStateException":
+		return exitFailed
 	case strings.Contains(e.Code, "Validation"), strings.HasPrefix(e.Code, "Invalid"):
 		return exitUsage
 	case e.Status >= http.StatusInternalServerError:

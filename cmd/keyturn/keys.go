@@ -15,8 +15,9 @@ import (
 )
 
 func (a *app) keysCommand() *cobra.Command {
-	return group("keys", "Make, list and look at keys",
-		a.keysListCommand(), a.keysCreateCommand(), a.keysShowCommand(), a.keysPublicCommand())
+	return group("keys", "Make, list, look at and change keys",
+		a.keysListCommand(), a.keysCreateCommand(), a.keysShowCommand(), a.keysPublicCommand(),
+		a.keysEnableCommand(), a.keysDisableCommand(), a.keysDeleteCommand(), a.keysCancelDeletionCommand(), a.keyPolicyCommand())
 }
 
 // keyView is one key as the commands print it.
@@ -246,7 +247,7 @@ func (a *app) aliasCommand() *cobra.Command {
 		},
 	}
 	create.Flags().StringVar(&key, "key", "", "id or ARN of the key")
-	_ = create.MarkFlagRequired("key")
+	requireFlag(create, "key")
 	remove := &cobra.Command{
 		Use: "delete ALIAS", Short: "Take a name away; the key stays", Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -91,6 +92,16 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
 			return usageError(err, "usage: %s", cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// requireFlag is cobra's check for a flag that must be given, with a hint.
+func requireFlag(cmd *cobra.Command, name string) {
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if !cmd.Flags().Changed(name) {
+			return usageError(fmt.Errorf("--%s is missing", name), "usage: %s", cmd.UseLine())
 		}
 		return nil
 	}

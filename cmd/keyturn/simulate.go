@@ -57,7 +57,7 @@ wonder. It needs no server and changes nothing; what happens when is decided by 
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "manifest of policies")
-	_ = cmd.MarkFlagRequired("file")
+	requireFlag(cmd, "file")
 	cmd.Flags().StringVar(&long, "for", "1y", "how much time to simulate: y, d, h, m, s")
 	cmd.Flags().StringVar(&from, "from", "", "when to begin: 2027-01-01 or 2027-01-01T06:00:00Z (default: now)")
 	cmd.Flags().IntVar(&limit, "limit", 10000, "at most so many entries")

@@ -143,7 +143,7 @@ func (a *app) drawStatus(out *rotation.GetStatusOutput, now time.Time) string {
 	}
 	if len(rows) > 0 {
 		b.WriteString(a.table([]string{"POLICY", "KIND", "STATUS", "STEP", "NEXT"}, rows))
-	} else {
+	} else if out.Policies == 0 {
 		b.WriteString("Nothing turns yet. 'keyturn policy put alias/NAME --schedule 'rate(90 days)'' lets a key turn.\n")
 	}
 	b.WriteString(notes.String())
