@@ -27,7 +27,10 @@ func (c *Config) certificate() (*tls.Config, string, error) {
 	cert, key, bundle := c.TLS.Certificate, c.TLS.Key, ""
 	if c.TLS.SelfSigned && cert == "" {
 		cert, key = filepath.Join(c.Data, "tls.crt"), filepath.Join(c.Data, "tls.key")
-		bundle = cert
+		var err error
+		if bundle, err = filepath.Abs(cert); err != nil { // whoever reads the environment file may be elsewhere
+			return nil, "", fmt.Errorf("making a certificate: %w", err)
+		}
 		if err := makeCertificate(cert, key, c.Listen, c.Now()); err != nil {
 			return nil, "", fmt.Errorf("making a certificate: %w", err)
 		}

@@ -35,7 +35,7 @@ func acquireLock(path string) (*lockFile, error) {
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
 			holder = fmt.Sprintf("process %d", pid)
 		}
-		return nil, fmt.Errorf("it is in use by %s; a SQLite database serves one process, use PostgreSQL for several", holder)
+		return nil, fmt.Errorf("%w by %s; a SQLite database serves one process, use PostgreSQL for several", ErrInUse, holder)
 	}
 	if err := file.Truncate(0); err == nil {
 		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)

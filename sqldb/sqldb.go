@@ -30,6 +30,9 @@ var ErrConflict = errors.New("the row was changed by somebody else meanwhile")
 // ErrClosed is returned by Write after Close.
 var ErrClosed = errors.New("database is closed")
 
+// ErrInUse is in the error of Open when another process has the SQLite file.
+var ErrInUse = errors.New("it is in use")
+
 // DB is an open database. It is safe for concurrent use.
 type DB struct {
 	reads    *sql.DB
