@@ -52,7 +52,7 @@ func main() {
 	flag.StringVar(&o.keyturn, "keyturn", "", "keyturn binary (default: build this tree's)")
 	flag.StringVar(&o.openbao, "openbao", "", "OpenBao binary to measure as well")
 	flag.StringVar(&o.endpoint, "endpoint", "", "URL of an AWS KMS endpoint to measure as well; credentials from the environment. Requests only: its CPU cannot be seen")
-	flag.StringVar(&o.what, "what", "ops,size,turning", "what to measure: ops (CPU a request), size (memory and start), turning (latency while lineages turn)")
+	flag.StringVar(&o.what, "what", "ops,size,turning,history", "what to measure: ops (CPU a request), size (memory and start), turning (latency while lineages turn), history (a turn of an old lineage)")
 	flag.IntVar(&o.keys, "keys", 100_000, "keys for -what size")
 	flag.Parse()
 
@@ -104,8 +104,10 @@ func run(ctx context.Context, o options) error {
 			err = measureSize(ctx, o, dir)
 		case "turning":
 			err = measureTurning(ctx, o, dir)
+		case "history":
+			err = measureHistory(ctx, o, dir)
 		default:
-			err = fmt.Errorf("-what %q: it is ops, size or turning", what)
+			err = fmt.Errorf("-what %q: it is ops, size, turning or history", what)
 		}
 		if err != nil {
 			return err

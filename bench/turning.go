@@ -15,6 +15,8 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/go-json-experiment/json"
+	"github.com/keyturn/keyturn/rotation"
 )
 
 // turning is what signing costs while lineages turn beside it.
@@ -55,8 +57,11 @@ func measureTurning(ctx context.Context, o options, dir string) error {
 		if _, err := k.sdk.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String(alias), TargetKeyId: key.KeyMetadata.KeyId}); err != nil {
 			return err
 		}
-		policy := fmt.Sprintf(`{"Policy":{"name":"turning-%d","alias":%q,"schedule":"rate(10 seconds)","lead":"2s","overlap":"3s","maxKeysPerDay":100000}}`, i, alias)
-		if err := k.native(ctx, "PutPolicy", policy); err != nil {
+		policy := rotation.Policy{
+			Name: fmt.Sprintf("turning-%d", i), Alias: alias, Schedule: "rate(10 seconds)", MaxKeysPerDay: 100_000,
+			Lead: rotation.Duration(2 * time.Second), Overlap: rotation.Duration(3 * time.Second),
+		}
+		if err := k.native(ctx, http.DefaultClient, "PutPolicy", &rotation.PutPolicyInput{Policy: policy}); err != nil {
 			return err
 		}
 	}
@@ -81,8 +86,12 @@ func measureTurning(ctx context.Context, o options, dir string) error {
 }
 
 // native does one of Keyturn's own operations.
-func (k *keyturn) native(ctx context.Context, operation, body string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+k.addr+"/", bytes.NewReader([]byte(body)))
+func (k *keyturn) native(ctx context.Context, client aws.HTTPClient, operation string, in any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+k.addr+"/", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -92,11 +101,11 @@ func (k *keyturn) native(ctx context.Context, operation, body string) error {
 	if err != nil {
 		return err
 	}
-	hash := sha256.Sum256([]byte(body))
+	hash := sha256.Sum256(body)
 	if err := v4.NewSigner().SignHTTP(ctx, creds, req, hex.EncodeToString(hash[:]), "keyturn", k.aws.Region, time.Now()); err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
