@@ -228,7 +228,7 @@ func overlapEnds(p *Policy, usage string, now time.Time) time.Time {
 func (c *Change) undone(row *Row, job *Job, a action, err error, d draw, now time.Time) {
 	p := job.Policy
 	if a.closed && errors.Is(err, ErrNotDone) {
-		if row.Attempt >= p.MaxAttempts {
+		if a.step.Pivot && row.Attempt >= p.MaxAttempts {
 			row.Begun = false
 			c.fail(row, p, row.Error, hintRetry, d, now)
 			return

@@ -186,15 +186,17 @@ func (s *standing) resume(id string, accept bool) (*Change, []Row, error) {
 				row.Step, row.Begun, row.Data.Accept = "", false, true
 			}
 		case row.Status == StatusRunning && row.Attempt > 0 && !row.Parked:
-		case row.Parked:
-			row.Parked = false
-			rows = append(rows, row)
-			continue
 		default:
 			continue
 		}
 		row.Attempt, row.Due = 0, s.now
 		rows = append(rows, row)
+	}
+	for _, row := range s.open { // what only waited for the end of the pause
+		if row.Parked && id == "" && !c.changes(row.ID) {
+			row.Parked = false
+			rows = append(rows, row)
+		}
 	}
 	if id != "" && len(rows) == 0 {
 		return nil, nil, refuse("Rotation %s does not wait for anybody.", id)

@@ -53,22 +53,22 @@ func next(row *Row, p *Policy, steps []StepDef, now time.Time) action {
 			a.skipped = append(a.skipped, a.step)
 			continue
 		}
-		// What was begun may have been done, so it is seen through whatever has changed since.
-		if !begun {
-			ready, never := a.step.ready(row)
-			if never {
-				a.verb, a.why = verbFinish, "nothing ends the overlap"
-				return a
-			}
-			if now.Before(ready) {
-				return a.wait(ready, "the "+string(a.step.After)+" must be "+a.step.Delay.String()+" old")
-			}
+		ready, never := a.step.ready(row)
+		switch {
+		case begun:
+		case never:
+			a.verb, a.why = verbFinish, "nothing ends the overlap"
+			return a
+		case now.Before(ready):
+			return a.wait(ready, "the "+string(a.step.After)+" must be "+a.step.Delay.String()+" old")
 		}
 		if now.Before(row.Due) {
 			return a.wait(row.Due, "it is not due yet")
 		}
-		if begun && a.step.Pivot && row.Attempt >= p.MaxAttempts {
-			// Before the rotation may be called failed it must be known that nothing was switched.
+		// What was begun may have been done, so it is looked at even if it may not be done now: because
+		// the policy or the clock says otherwise than when it began, or because the attempts are
+		// used up, and before the rotation is called failed it must be known that nothing was switched.
+		if begun && (never || now.Before(ready) || a.step.Pivot && row.Attempt >= p.MaxAttempts) {
 			a.verb, a.closed = verbDo, true
 			return a
 		}

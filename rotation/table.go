@@ -50,7 +50,7 @@ type Related struct {
 // Beginning is what stands before a rotation that is to begin.
 type Beginning struct {
 	Failed *Row        // the rotation whose pending key it takes over
-	Begun  []time.Time // when others of the policy began, newest first, at most limit
+	Begun  []time.Time // when rotations of the policy that make keys began, newest first, at most limit
 	Busy   bool        // what a canceled rotation made is still being removed
 }
 
@@ -149,7 +149,7 @@ func (t *SQLTable) Beginning(ctx context.Context, row *Row, since time.Time, lim
 		}
 	}
 	rows, err := t.db.Query(ctx, `SELECT begun_at FROM rotations
-		WHERE policy = $1 AND begun_at > $2 ORDER BY begun_at DESC LIMIT $3`, row.Policy, micros(since), limit)
+		WHERE policy = $1 AND begun_at > $2 AND kind IN ('rotate', 'compromise', 'cancel') ORDER BY begun_at DESC LIMIT $3`, row.Policy, micros(since), limit)
 	if err != nil {
 		return b, fmt.Errorf("counting rotations: %w", err)
 	}

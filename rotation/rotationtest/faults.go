@@ -30,10 +30,11 @@ var ErrInjected = errors.New("injected fault")
 // Faults decides which call goes wrong. The zero value lets all go well and
 // counts them. It is safe for concurrent use.
 type Faults struct {
-	At    int    // the call that goes wrong first, counted from 0
-	Times int    // how many of the same side, table or world, from there on; 0: none
-	Mode  Mode   // how
-	Crash func() // called when one goes wrong: ends the engine, as a crash would
+	At    int                    // the call that goes wrong first, counted from 0
+	Times int                    // how many of the same side, table or world, from there on; 0: none
+	Mode  Mode                   // how
+	Match func(name string) bool // instead of At: which calls go wrong, up to Times
+	Crash func()                 // called when one goes wrong: ends the engine, as a crash would
 
 	// Before, when set, is called before each call, with its number: what happens elsewhere at that instant.
 	Before func(n int, name string)
@@ -62,7 +63,11 @@ func (f *Faults) Call(ctx context.Context, name string, apply func() error) erro
 	n := len(f.calls)
 	f.calls = append(f.calls, name)
 	mode := Fine
-	if n >= f.At && f.wrong < f.Times && side(name) == side(f.calls[f.At]) {
+	hit := n >= f.At && side(name) == side(f.calls[min(f.At, n)])
+	if f.Match != nil {
+		hit = f.Match(name)
+	}
+	if hit && f.wrong < f.Times {
 		mode = f.Mode
 		f.wrong++
 	}
@@ -70,6 +75,9 @@ func (f *Faults) Call(ctx context.Context, name string, apply func() error) erro
 	f.mu.Unlock()
 	if before != nil {
 		before(n, name)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 	}
 	if mode == Fine {
 		return apply()
