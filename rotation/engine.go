@@ -310,7 +310,7 @@ func (e *Engine) step(ctx context.Context, rotator Rotator, job *Job, a action, 
 	// A store that fails, or whose answer is lost, leaves the lease: when it has run out
 	// the step is done again, and finds itself done.
 	c := after(job, a, steps, out, err, d, e.now())
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrNotDone) {
 		e.c.Logger.Warn("rotation step failed", "policy", job.Policy.Name, "rotation", job.Row.ID, "step", string(a.step.Name),
 			"attempt", c.Row.Attempt, "error", err)
 	}
