@@ -467,6 +467,39 @@ func TestEverySyncsBeforeAppendReturns(t *testing.T) {
 	})
 }
 
+// With an interval, what changes something is on the disk before its Append
+// returns all the same; a use, a look and a refusal are not waited for.
+func TestIntervalSyncsChangesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, f := openFlaky(t, t.TempDir(), audit.Options{Sync: audit.Interval, Interval: time.Hour})
+		for _, c := range []struct {
+			name     string
+			readOnly bool
+			code     string
+			syncs    int64 // afterwards
+		}{
+			{"a use", true, "", 0},
+			{"a refused use", true, "AccessDenied", 0},
+			{"a refused change", false, "AccessDenied", 0},
+			{"a change", false, "", 1},
+			{"another use", true, "", 1},
+			{"another change", false, "", 2},
+		} {
+			r := sample()
+			r.ReadOnly, r.ErrorCode = c.readOnly, c.code
+			if err := l.Append(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			if n := f.syncs.Load(); n != c.syncs {
+				t.Errorf("%d syncs after %s, want %d", n, c.name, c.syncs)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestIntervalSyncsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, f := openFlaky(t, t.TempDir(), audit.Options{Sync: audit.Interval, Interval: 3 * time.Second})

@@ -36,22 +36,24 @@ const (
 	// Every makes Append return when the record is on the disk: neither a crash
 	// nor a power failure loses it. Concurrent appends share one sync.
 	Every SyncMode = iota
-	// Interval makes Append return when the operating system has the record,
-	// and syncs at least every Options.Interval: a crash of the process loses
-	// nothing, one of the machine what came since the last sync.
+	// Interval does the same for records of what changes something (not
+	// ReadOnly, no ErrorCode). For all others Append returns when the operating
+	// system has the record, and they are synced at least every
+	// Options.Interval: a crash of the process loses nothing, one of the machine
+	// the uses and refusals since the last sync.
 	Interval
 )
 
 // Options are the settings of a log. Zero values mean the defaults.
 type Options struct {
 	Sync     SyncMode
-	Interval time.Duration // for Interval; default one second
+	Interval time.Duration // for Interval; default 100 ms
 	MaxSize  int64         // a file that has reached so many bytes is the last's predecessor; default 64 MiB
 	Now      func() time.Time
 }
 
 const (
-	defaultInterval = time.Second
+	defaultInterval = 100 * time.Millisecond
 	defaultMaxSize  = 64 << 20
 	anchorInterval  = time.Minute
 )
@@ -102,6 +104,7 @@ func (f diskFile) Sync() error { return fdatasync(f.File) }
 // batch is the records that share one write.
 type batch struct {
 	bodies []*[]byte
+	sync   bool          // one of them must be on the disk before done
 	done   chan struct{} // closed when err is set and the records are written
 	err    error
 }
@@ -201,6 +204,7 @@ func (l *Log) Append(ctx context.Context, r *Record) error {
 	}
 	b := l.open
 	b.bodies = append(b.bodies, body)
+	b.sync = b.sync || l.o.Sync == Every || !r.ReadOnly && r.ErrorCode == ""
 	first := len(b.bodies) == 1
 	l.mu.Unlock()
 	if first {
@@ -231,7 +235,7 @@ func (l *Log) run() {
 		}
 		b, closed := l.take()
 		if len(b.bodies) > 0 {
-			b.err = l.write(b.bodies)
+			b.err = l.write(b)
 			close(b.done)
 		}
 		if closed {
@@ -263,9 +267,9 @@ func (l *Log) take() (b *batch, closed bool) {
 	}
 }
 
-// write chains the bodies and writes them with one write and, in Every mode, one
-// sync.
-func (l *Log) write(bodies []*[]byte) error {
+// write chains the bodies and writes them with one write and, where one of them
+// asks for it, one sync.
+func (l *Log) write(b *batch) error {
 	if err := l.Healthy(); err != nil {
 		return err
 	}
@@ -274,7 +278,7 @@ func (l *Log) write(bodies []*[]byte) error {
 	}
 	l.line = l.line[:0]
 	last := l.last
-	for _, body := range bodies {
+	for _, body := range b.bodies {
 		l.line, last = appendChained(l.line, *body, last, &l.scratch)
 		if cap(*body) <= 64<<10 {
 			bodyPool.Put(body)
@@ -290,7 +294,7 @@ func (l *Log) write(bodies []*[]byte) error {
 	if cap(l.line) > 4<<20 {
 		l.line = nil
 	}
-	if l.o.Sync == Every {
+	if b.sync {
 		return l.sync()
 	}
 	return nil

@@ -31,9 +31,9 @@ type Config struct {
 	} `yaml:"rootKey"`
 
 	Audit struct {
-		Sync     string        `yaml:"sync"`     // every (default) or interval
-		Interval time.Duration `yaml:"interval"` // with sync: interval; default 1s
-		MaxSize  int64         `yaml:"maxSize"`  // bytes a file; default 100 MiB
+		Sync     string        `yaml:"sync"`     // interval (default) or every; see docs/audit.md
+		Interval time.Duration `yaml:"interval"` // with sync: interval; default 100ms
+		MaxSize  int64         `yaml:"maxSize"`  // bytes a file; default 64 MiB
 	} `yaml:"audit"`
 
 	Rotation struct {
@@ -101,7 +101,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.Data, "keyturn-data")
 	set(&c.Account, "000000000000")
 	set(&c.Region, "us-east-1")
-	set(&c.Audit.Sync, "every")
+	set(&c.Audit.Sync, "interval")
 	set(&c.RootKey.File, filepath.Join(c.Data, "root.key"))
 	if c.Database == "" {
 		c.Database = "sqlite:" + filepath.Join(c.Data, "keyturn.db")

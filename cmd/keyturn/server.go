@@ -53,7 +53,7 @@ keyturn server --data /var/lib/keyturn --listen 127.0.0.1:7400 --env-file /run/k
 	flags.BoolVar(&f.tlsSelfSigned, "tls-self-signed", false, "serve TLS with a certificate made here, kept in the data folder")
 	flags.BoolVar(&f.dev, "dev", false, "for trying things out: nothing to prepare, nothing kept, credentials printed")
 	flags.StringArrayVar(&f.devCredentials, "dev-credential", nil, "with --dev: a fixed credential ID:SECRET[:ACCOUNT] (repeatable)")
-	flags.StringVar(&f.auditSync, "audit-sync", "", "when an audit record is on disk: every (before the answer) or interval (docs/audit.md)")
+	flags.StringVar(&f.auditSync, "audit-sync", "", "which audit records are on disk before the answer: interval (changes, the default) or every (uses too); docs/audit.md")
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	return cmd
 }
