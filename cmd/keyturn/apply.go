@@ -137,7 +137,7 @@ func (a *app) apply(ctx context.Context, c *client, work *application, yes, dry 
 	case !yes && (a.json || !isTerminal(a.out) || !isTTY(os.Stdin.Fd())):
 		return usageError(errors.New("nothing was changed: nobody is there to say yes"), "--yes applies it without asking, --dry-run only shows it")
 	case !yes:
-		agreed, err := a.confirm(ctx, fmt.Sprintf("Apply %d changes? [y/N] ", todo))
+		agreed, err := a.confirm(ctx, fmt.Sprintf("Apply %s? [y/N] ", count(todo, "change")))
 		if err != nil {
 			return err
 		}
@@ -161,7 +161,7 @@ func (a *app) apply(ctx context.Context, c *client, work *application, yes, dry 
 	}
 	work.Applied = true
 	return a.print(work, func() error {
-		_, err := fmt.Fprintf(a.out, "%s: %d policies put, %d deleted\n", a.colour("applied", green), todo-len(work.Delete), len(work.Delete))
+		_, err := fmt.Fprintf(a.out, "%s: %s put, %d deleted\n", a.colour("applied", green), count(todo-len(work.Delete), "policy"), len(work.Delete))
 		return err
 	})
 }

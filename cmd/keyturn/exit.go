@@ -46,12 +46,6 @@ type cliError struct {
 func (e *cliError) Error() string { return e.err.Error() }
 func (e *cliError) Unwrap() error { return e.err }
 
-// because sets what went wrong.
-func (e *cliError) because(format string, args ...any) *cliError {
-	e.err = fmt.Errorf(format, args...)
-	return e
-}
-
 // usageError is for bad input: nothing was tried.
 func usageError(err error, hint string, args ...any) *cliError {
 	return &cliError{err: err, hint: fmt.Sprintf(hint, args...), code: exitUsage}

@@ -60,9 +60,9 @@ func (a *app) keysListCommand() *cobra.Command {
 			return a.print(keys, func() error {
 				var rows [][]string
 				for _, k := range keys {
-					rows = append(rows, []string{k.ID, k.Spec, k.Usage, a.stateColour(k.State), k.Created, strings.Join(k.Aliases, " ")})
+					rows = append(rows, []string{k.ID, k.Spec, k.Usage, a.stateColour(k.State), strings.Join(k.Aliases, " ")})
 				}
-				return a.rows([]string{"KEY", "SPEC", "USAGE", "STATE", "CREATED", "ALIASES"}, rows,
+				return a.rows([]string{"KEY", "SPEC", "USAGE", "STATE", "ALIASES"}, rows,
 					"No keys yet. 'keyturn keys create --spec ECC_NIST_P256 --alias alias/NAME' makes one.")
 			})
 		},

@@ -103,6 +103,8 @@ func (a *app) drawRotation(r *rotation.Rotation, events []rotation.Event, now ti
 		switch done, ok := r.DoneAt[s]; {
 		case ok:
 			mark, text = a.colour("✓", green), a.colour(done.UTC().Format("15:04:05Z"), grey)+"  "+notes[s]
+		case !r.Status.Open() && notes[s] != "":
+			mark, text = a.colour("–", grey), a.colour("left out: "+notes[s], grey)
 		case !r.Status.Open():
 		case r.Status == rotation.StatusFailed && i == current:
 			mark, text = a.colour("✗", red), brief(r.Error)

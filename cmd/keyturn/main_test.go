@@ -192,7 +192,7 @@ func jsonGet(ts *testscript.TestScript, neg bool, args []string) {
 			}
 		}
 	}
-	got := ""
+	var got string
 	switch x := v.(type) {
 	case string:
 		got = x

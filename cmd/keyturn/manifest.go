@@ -294,7 +294,7 @@ func unjoin(err error) []error {
 	if err == nil {
 		return nil
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // only the outermost is taken apart
+	joined, ok := err.(interface{ Unwrap() []error }) // only the outermost is taken apart
 	if !ok {
 		return []error{err}
 	}

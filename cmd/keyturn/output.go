@@ -69,26 +69,24 @@ func (a *app) rows(header []string, rows [][]string, empty string) error {
 // table draws a table: with rules and colour on a terminal, as wide as that at
 // most; else columns apart by two spaces, which cut and awk read.
 func (a *app) table(header []string, rows [][]string) string {
-	if isTerminal(a.out) {
-		t := table.New().Border(lipgloss.RoundedBorder()).BorderStyle(lipgloss.NewStyle().Foreground(lipgloss.Color(grey))).
-			Headers(header...).Rows(rows...).
-			StyleFunc(func(row, _ int) lipgloss.Style {
-				style := lipgloss.NewStyle().Padding(0, 1)
-				if row == table.HeaderRow {
-					return style.Bold(true)
-				}
-				return style
-			})
-		if width := a.width(); lipgloss.Width(t.String()) > width {
-			t.Width(width)
-		}
-		return t.String() + "\n"
-	}
 	width := make([]int, len(header))
 	for _, row := range append([][]string{header}, rows...) {
 		for i, cell := range row {
 			width[i] = max(width[i], lipgloss.Width(cell))
 		}
+	}
+	if isTerminal(a.out) {
+		fit(width, a.width()-3*len(width)-1)
+		t := table.New().Border(lipgloss.RoundedBorder()).BorderStyle(lipgloss.NewStyle().Foreground(lipgloss.Color(grey))).
+			Headers(header...).Rows(rows...).
+			StyleFunc(func(row, column int) lipgloss.Style {
+				style := lipgloss.NewStyle().Padding(0, 1).Width(width[column] + 2)
+				if row == table.HeaderRow {
+					return style.Bold(true)
+				}
+				return style
+			})
+		return t.String() + "\n"
 	}
 	var text strings.Builder
 	for _, row := range append([][]string{header}, rows...) {
@@ -102,6 +100,34 @@ func (a *app) table(header []string, rows [][]string) string {
 		text.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
 	return text.String()
+}
+
+// fit narrows columns until they fit into room: the last one first, which holds
+// the words, then whichever is widest. What does not fit into a cell is wrapped.
+func fit(width []int, room int) {
+	last := len(width) - 1
+	for sum := total(width); sum > room; sum-- {
+		widest := 0
+		for i := range width {
+			if width[i] > width[widest] {
+				widest = i
+			}
+		}
+		if width[last] > 20 {
+			widest = last
+		}
+		if width[widest] <= 8 {
+			return
+		}
+		width[widest]--
+	}
+}
+
+func total(numbers []int) (sum int) {
+	for _, n := range numbers {
+		sum += n
+	}
+	return sum
 }
 
 // width is how many columns the terminal has; 100 where there is none.
@@ -172,3 +198,14 @@ var keyARN = regexp.MustCompile(`arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/`)
 
 // brief is a note as tables show it: printable, and keys by id.
 func brief(s string) string { return printable(keyARN.ReplaceAllString(s, "key/")) }
+
+// count is a number of things: "1 rotation", "2 rotations".
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	if stem, ok := strings.CutSuffix(thing, "y"); ok {
+		thing = stem + "ie"
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

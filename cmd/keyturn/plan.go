@@ -87,9 +87,9 @@ func (a *app) tellPlans(plans []rotation.Plan) error {
 }
 
 func (a *app) tellPlan(p *rotation.Plan) error {
-	fmt.Fprintf(a.out, "%s\n", a.colour(p.Policy, blue))
+	fmt.Fprintf(a.out, "%s\n", a.colour(brief(p.Policy), blue))
 	if p.Old != "" {
-		fmt.Fprintf(a.out, "  now   %s\n  next  %s\n", p.Old, p.New)
+		fmt.Fprintf(a.out, "  now   %s\n  next  %s\n", brief(p.Old), brief(p.New))
 	}
 	var rows [][]string
 	for _, s := range p.Steps {

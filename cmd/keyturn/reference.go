@@ -23,7 +23,7 @@ func (a *app) docsCommand() *cobra.Command {
 			_, err := fmt.Fprint(a.out, text)
 			return err
 		}
-		if err := os.WriteFile(output, []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(output, []byte(text), 0o644); err != nil { //nolint:gosec // a document for everybody
 			return failure(err, "is the folder there, and writable?")
 		}
 		return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,11 +116,18 @@ func (a *app) tellCalendar(calendar []rotation.CalendarEntry, limit int) error {
 		}
 		rows = append(rows, []string{day(e.At), e.Policy, turn, step, e.Note, note})
 	}
-	if err := a.rows([]string{"AT", "POLICY", "NO", "STEP", "KEY", ""}, rows, "Nothing would happen."); err != nil {
+	header := []string{"AT", "POLICY", "NO", "STEP", "KEY", "NOTE"}
+	if !slices.ContainsFunc(calendar, func(e rotation.CalendarEntry) bool { return e.Warning != "" }) {
+		header = header[:5]
+		for i := range rows {
+			rows[i] = rows[i][:5]
+		}
+	}
+	if err := a.rows(header, rows, "Nothing would happen."); err != nil {
 		return err
 	}
 	for _, name := range order {
-		fmt.Fprintf(a.out, "%s: %d rotations\n", name, switches[name])
+		fmt.Fprintf(a.out, "%s: %s\n", name, count(switches[name], "rotation"))
 	}
 	if len(calendar) == limit {
 		fmt.Fprintf(a.out, "%s only the first %d entries are shown; --limit shows more\n", a.colour("warning:", yellow), limit)

@@ -113,11 +113,7 @@ func (a *app) drawStatus(out *rotation.GetStatusOutput, now time.Time) string {
 		{out.Scheduled, "scheduled", "", true},
 		{out.Paused, "paused", yellow, false},
 	}
-	plural := "policies"
-	if out.Policies == 1 {
-		plural = "policy"
-	}
-	fmt.Fprintf(&b, "%d %s", out.Policies, plural)
+	b.WriteString(count(out.Policies, "policy"))
 	for _, c := range counts {
 		text := fmt.Sprintf("%d %s", c.n, c.what)
 		switch {
