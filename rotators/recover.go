@@ -83,10 +83,9 @@ func (t *turn) search(ctx context.Context) (found []*types.KeyMetadata, out *rot
 			arns = strings.Split(list, ",")
 		}
 	}
+	// The tags of a page must be read within a lease, also on this server, where each read waits for
+	// the audit log's disk.
 	size := int32(100)
-	if t.Target.Local {
-		size = 1000
-	}
 	page, err := t.client.ListKeys(ctx, &kms.ListKeysInput{Limit: &size, Marker: marker})
 	if err != nil {
 		return nil, nil, fmt.Errorf("looking for a key of an earlier attempt: %w", err)
