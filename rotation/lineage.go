@@ -16,10 +16,12 @@ const generationColumns = `g.target, g.alias_arn, g.number, g.key_arn, g.state, 
 	g.created_at, g.published_at, g.activated_at, g.deactivated_at, g.overlap_ends, g.suspended_at, g.deletion_at,
 	g.compromised_at, g.destroyed_at`
 
+const generationsQuery = `SELECT ` + generationColumns + `, CASE WHEN g.key_arn = l.active_key THEN 1 ELSE 0 END
+	FROM generations g JOIN lineages l ON l.target = g.target AND l.alias_arn = g.alias_arn `
+
 // generations reads those that where selects; the last argument may be a limit.
 func (t *SQLTable) generations(ctx context.Context, where string, args ...any) ([]Generation, error) {
-	rows, err := t.db.Query(ctx, `SELECT `+generationColumns+`, CASE WHEN g.key_arn = l.active_key THEN 1 ELSE 0 END
-		FROM generations g JOIN lineages l ON l.target = g.target AND l.alias_arn = g.alias_arn `+where, args...)
+	rows, err := t.db.Query(ctx, generationsQuery+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("reading generations: %w", err)
 	}
@@ -184,8 +186,7 @@ const maxText = 2000
 // Pending keys are among them, so that what the alias's new key has made can be
 // verified even if the switch is not yet recorded.
 func (t *SQLTable) Lineage(ctx context.Context, aliasARN string, now time.Time) ([]string, error) {
-	rows, err := t.db.Query(ctx, `SELECT key_arn FROM generations
-		WHERE target = $1 AND alias_arn = $2 AND usable_until > $3 ORDER BY number DESC`, TargetLocal, aliasARN, micros(now))
+	rows, err := t.db.Query(ctx, lineageQuery, TargetLocal, aliasARN, micros(now))
 	if err != nil {
 		return nil, fmt.Errorf("reading lineage: %w", err)
 	}
@@ -205,9 +206,7 @@ func (t *SQLTable) Lineage(ctx context.Context, aliasARN string, now time.Time) 
 // longer sign or encrypt. A key that is active in one lineage may, whatever it is
 // in others; so may one whose policy says deactivate: never, unless it is compromised.
 func (t *SQLTable) Deactivated(ctx context.Context, keyARN string) (bool, error) {
-	rows, err := t.db.Query(ctx, `SELECT g.state, p.doc FROM generations g
-		LEFT JOIN rotation_policies p ON p.target = g.target AND p.alias_arn = g.alias_arn
-		WHERE g.key_arn = $1 AND g.target = $2`, keyARN, TargetLocal)
+	rows, err := t.db.Query(ctx, deactivatedQuery, keyARN, TargetLocal)
 	if err != nil {
 		return false, fmt.Errorf("reading state of generation: %w", err)
 	}
@@ -238,3 +237,10 @@ func (t *SQLTable) Deactivated(ctx context.Context, keyARN string) (bool, error)
 	}
 	return deactivated && !active, rows.Err()
 }
+
+const lineageQuery = `SELECT key_arn FROM generations
+		WHERE target = $1 AND alias_arn = $2 AND usable_until > $3 ORDER BY number DESC`
+
+const deactivatedQuery = `SELECT g.state, p.doc FROM generations g
+		LEFT JOIN rotation_policies p ON p.target = g.target AND p.alias_arn = g.alias_arn
+		WHERE g.key_arn = $1 AND g.target = $2`

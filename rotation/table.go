@@ -94,7 +94,7 @@ const dueQuery = `SELECT ` + rowColumns + `, p.doc, p.paused
 // Related implements Table.
 func (t *SQLTable) Related(ctx context.Context, row *Row, p *Policy) (Related, error) {
 	var r Related
-	gens, err := t.generations(ctx, `WHERE g.target = $1 AND g.alias_arn = $2 AND g.key_arn IN (l.active_key, $3, $4)`,
+	gens, err := t.generations(ctx, relatedWhere,
 		p.Target, p.AliasARN(), row.Data.OldKey, row.Data.NewKey)
 	if err != nil {
 		return r, err
@@ -134,8 +134,7 @@ func (t *SQLTable) row(ctx context.Context, id string) (Row, error) {
 // Beginning implements Table.
 func (t *SQLTable) Beginning(ctx context.Context, row *Row, since time.Time, limit int) (Beginning, error) {
 	var b Beginning
-	open, err := t.rows(ctx, `SELECT `+rowColumns+` FROM rotations r
-		WHERE r.policy = $1 AND r.stage > 0 ORDER BY r.created_at`, row.Policy)
+	open, err := t.rows(ctx, openQuery, row.Policy)
 	if err != nil {
 		return b, fmt.Errorf("reading open rotations: %w", err)
 	}
@@ -148,8 +147,7 @@ func (t *SQLTable) Beginning(ctx context.Context, row *Row, since time.Time, lim
 			b.Busy = true
 		}
 	}
-	rows, err := t.db.Query(ctx, `SELECT begun_at FROM rotations
-		WHERE policy = $1 AND begun_at > $2 AND kind IN ('rotate', 'compromise', 'cancel') ORDER BY begun_at DESC LIMIT $3`, row.Policy, micros(since), limit)
+	rows, err := t.db.Query(ctx, begunQuery, row.Policy, micros(since), limit)
 	if err != nil {
 		return b, fmt.Errorf("counting rotations: %w", err)
 	}
@@ -163,6 +161,14 @@ func (t *SQLTable) Beginning(ctx context.Context, row *Row, since time.Time, lim
 	}
 	return b, rows.Err()
 }
+
+const (
+	relatedWhere = `WHERE g.target = $1 AND g.alias_arn = $2 AND g.key_arn IN (l.active_key, $3, $4)`
+	openQuery    = `SELECT ` + rowColumns + ` FROM rotations r
+		WHERE r.policy = $1 AND r.stage > 0 ORDER BY r.created_at`
+	begunQuery = `SELECT begun_at FROM rotations
+		WHERE policy = $1 AND begun_at > $2 AND kind IN ('rotate', 'compromise', 'cancel') ORDER BY begun_at DESC LIMIT $3`
+)
 
 // patience is how many failed attempts to remove a pending key the next rotation waits for.
 const patience = 5
