@@ -46,7 +46,6 @@ func Simulate(policies []*Policy, from, to time.Time, limit int) ([]CalendarEntr
 		}
 		l := &ideal{
 			policy: &full, usage: usageOf(&full), active: "v1", keys: 1, made: map[string]Made{"v1": MadeAdopted}, warned: map[string]bool{},
-			begun: []time.Time{from}, // the adoption of v1, which maxKeysPerDay counts
 		}
 		// As when the policy is put.
 		s.schedule(l, newRow("", full.Name, full.nextTurn(from), from, from))

@@ -91,7 +91,7 @@ func TestSimulateWarns(t *testing.T) {
 		{rotation.Policy{Schedule: "cron(0 12 14 * ? *)", Freeze: freeze}, "1 the start of 2026-10-14 12:00 UTC falls into the freeze 2026-10-14 to 2026-10-15"},
 		// Put on the 12th, it cannot switch on the 13th; then the freeze is on.
 		{rotation.Policy{Schedule: "rate(1 day)", Lead: 30 * hours, Freeze: freeze}, "1 the freeze 2026-10-14 to 2026-10-15 holds it up from"},
-		{rotation.Policy{Schedule: "rate(1 hour)", Lead: hours / 4, MaxKeysPerDay: 2}, "1 the start of 2026-10-12 12:00 UTC finds 2 rotations begun within a day (maxKeysPerDay)"},
+		{rotation.Policy{Schedule: "rate(1 hour)", Lead: hours / 4, MaxKeysPerDay: 2}, "1 the start of 2026-10-12 13:00 UTC finds 2 rotations begun within a day (maxKeysPerDay)"},
 	} {
 		p := test.policy
 		p.Name, p.Alias = "payments", "alias/payments"
