@@ -331,7 +331,8 @@ type Ready struct {
 
 // Environment is what AWS SDKs and tools read, one NAME=value each.
 func (r Ready) Environment() []string {
-	env := []string{"AWS_ENDPOINT_URL=" + r.Endpoint, "AWS_REGION=" + r.Region}
+	// The AWS CLI 1 and boto3 read the Region from the second name only.
+	env := []string{"AWS_ENDPOINT_URL=" + r.Endpoint, "AWS_REGION=" + r.Region, "AWS_DEFAULT_REGION=" + r.Region}
 	if r.Secret != "" {
 		env = append(env, "AWS_ACCESS_KEY_ID="+r.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+r.Secret)
 	}
