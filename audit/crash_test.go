@@ -318,7 +318,7 @@ func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	out, err := task("diskfull", dir).Output()
 	if err != nil {
-		t.Fatalf("%v, %s", err, err.(*exec.ExitError).Stderr)
+		t.Fatalf("%v, %s", err, stderrOf(err))
 	}
 	var acknowledged int
 	if _, err := fmt.Sscan(string(out), &acknowledged); err != nil || acknowledged < 3 {
@@ -646,4 +646,13 @@ func TestEndedContext(t *testing.T) {
 		t.Errorf("Append: %v", err)
 	}
 	fill(t, l, 1)
+}
+
+// stderrOf is what the child that ended with err wrote to standard error.
+func stderrOf(err error) []byte {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.Stderr
+	}
+	return nil
 }

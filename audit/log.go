@@ -230,7 +230,7 @@ func (l *Log) run() {
 		case <-l.wake:
 		case <-due:
 			due = nil
-			l.sync()
+			_ = l.sync() // every later Append says it
 			continue
 		}
 		b, closed := l.take()
@@ -239,8 +239,8 @@ func (l *Log) run() {
 			close(b.done)
 		}
 		if closed {
-			// Append refuses since closed was set, so nothing follows b.
-			l.sync()
+			// Append refuses since closed was set, so nothing follows b; Close says how it went.
+			_ = l.sync()
 			return
 		}
 		if l.dirty && due == nil {

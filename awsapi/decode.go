@@ -88,7 +88,7 @@ func (d *Decoder) peek() byte {
 // mismatch reports a value of another type than the member's, in AWS's words;
 // target is empty where a structure or a list was expected.
 func (d *Decoder) mismatch(target string) {
-	token := ""
+	var token string
 	switch c := d.peek(); {
 	case c == '{':
 		d.fail("Start of structure or map found where not expected.")

@@ -334,7 +334,7 @@ func (h *Handler) authenticate(call *access.Call, t *table, x *exchange, r *http
 	if err != nil {
 		return h.credentialError(call, t, err)
 	}
-	ok := false
+	var ok bool
 	if x.scratch, ok = s.matches(c.Secret, &h.keys, r, &hash, x.scratch); !ok {
 		return errNoMatch
 	}

@@ -69,6 +69,7 @@ func (b *buffer) String() string {
 type noSealer struct{}
 
 func (noSealer) Seal(_, _ []byte) ([]byte, error) { return nil, errors.New("nothing is sealed here") }
+
 func (noSealer) Open(_, _ []byte) ([]byte, error) { return nil, errors.New("nothing is opened here") }
 
 func newHouse(t testing.TB) *house {

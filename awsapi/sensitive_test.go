@@ -38,8 +38,12 @@ func TestNothingSensitiveIsPrinted(t *testing.T) {
 	login := Login{Name: "n", Password: treasure}
 	out := ShapeResponse{Login: &login, Plaintext: awsapi.Sensitive(treasure)}
 	for _, v := range []any{
-		sign, &sign, login, &login, out, []SignRequest{sign}, map[string]any{"in": sign, "p": login.Password},
-		sign.Message, &sign.Message, login.Password, &login.Password, []awsapi.Sensitive{sign.Message}, struct{ Login Login }{login},
+		sign, &sign, login, &login, out,
+		[]SignRequest{sign},
+		map[string]any{"in": sign, "p": login.Password},
+		sign.Message, &sign.Message, login.Password, &login.Password,
+		[]awsapi.Sensitive{sign.Message},
+		struct{ Login Login }{login},
 	} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%o", "%b", "%U", "%t", "%20.10v", "%T"} {
 			assertRedacted(t, fmt.Sprintf("%s of %T", verb, v), fmt.Sprintf(verb, v))

@@ -81,7 +81,7 @@ func Serve(ctx context.Context, c ServeConfig) error {
 		err = errors.Join(err, fmt.Errorf("ending the last requests: %w", e))
 	}
 	for range running {
-		<-broken
+		_ = <-broken // http.ErrServerClosed
 	}
 	return err
 }

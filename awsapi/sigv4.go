@@ -352,7 +352,7 @@ func (s *signature) canonical(b []byte, r *http.Request, bodyHash *[2 * sha256.S
 }
 
 // headerKeys spares the usual signed headers a conversion to canonical case.
-var headerKeys = map[string]string{
+var headerKeys = map[string]string{ //nolint:gosec // names of headers, no credentials
 	"accept":                "Accept",
 	"accept-encoding":       "Accept-Encoding",
 	"amz-sdk-invocation-id": "Amz-Sdk-Invocation-Id",

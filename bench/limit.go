@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 )
@@ -101,7 +102,7 @@ func serveLimit(ctx context.Context, addr string) error {
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		_, _ = w.Write(body) // the client has gone; there is nobody to tell
 	}
-	server := &http.Server{Addr: addr, Handler: http.HandlerFunc(handler)}
+	server := &http.Server{Addr: addr, Handler: http.HandlerFunc(handler), ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err

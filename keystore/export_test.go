@@ -67,7 +67,7 @@ func Secret(key Key) func() []byte {
 	case *secp256k1Key:
 		return func() []byte { return k.key.Serialize() }
 	case *eccKey:
-		return words(k.key.D) //nolint:staticcheck // what Close has to wipe
+		return words(k.key.D) // what Close has to wipe
 	case *rsaKey:
 		return words(k.key.Primes[0])
 	}

@@ -298,10 +298,26 @@ type scanner interface{ Scan(dest ...any) error }
 func scanRow(s scanner, more ...any) (r Row, err error) {
 	var data string
 	dest := []any{
-		&r.ID, &r.Policy, &r.Gen, &r.Kind, &r.Status, flag{&r.Head}, &r.Step, flag{&r.Begun}, &r.Attempt, &r.Error, &r.Hint,
-		flag{&r.Switched}, flag{&r.Parked}, instant{&r.Due}, instant{&r.Start}, instant{&r.WindowEnd}, instant{&r.Wanted},
-		instant{&r.Base}, &r.Trigger, &r.Token, instant{&r.CreatedAt}, instant{&r.BegunAt}, instant{&r.SwitchedAt},
-		instant{&r.EndedAt}, &r.Owner, instant{&r.LeaseUntil}, &data,
+		&r.ID, &r.Policy, &r.Gen, &r.Kind, &r.Status,
+		flag{&r.Head},
+		&r.Step,
+		flag{&r.Begun},
+		&r.Attempt, &r.Error, &r.Hint,
+		flag{&r.Switched},
+		flag{&r.Parked},
+		instant{&r.Due},
+		instant{&r.Start},
+		instant{&r.WindowEnd},
+		instant{&r.Wanted},
+		instant{&r.Base},
+		&r.Trigger, &r.Token,
+		instant{&r.CreatedAt},
+		instant{&r.BegunAt},
+		instant{&r.SwitchedAt},
+		instant{&r.EndedAt},
+		&r.Owner,
+		instant{&r.LeaseUntil},
+		&data,
 	}
 	if err := s.Scan(append(dest, more...)...); err != nil {
 		return Row{}, err

@@ -109,10 +109,6 @@ func (t *turn) lineage() string { return t.Policy.AliasARN() }
 // side is the name of an alias that stands beside the lineage's: alias/x/next.
 func (t *turn) side(name string) string { return t.Policy.Alias + "/" + name }
 
-func (t *turn) version(g *rotation.Generation) string {
-	return t.side(fmt.Sprintf("v%d", g.Number))
-}
-
 // describe reads a key by ARN or alias name. A missing one is nil without an error.
 func (t *turn) describe(ctx context.Context, id string) (*types.KeyMetadata, error) {
 	out, err := t.client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &id})

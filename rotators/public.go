@@ -9,7 +9,7 @@ import (
 	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // RSAES_OAEP_SHA_1 is one of AWS's algorithms
+	"crypto/sha1" // RSAES_OAEP_SHA_1 is one of AWS's algorithms
 	"crypto/sha256"
 	"crypto/sha3"
 	"crypto/sha512"
@@ -214,7 +214,7 @@ func (k *publicKey) encrypt(alg types.EncryptionAlgorithmSpec, plaintext []byte)
 	var h hash.Hash
 	switch alg {
 	case types.EncryptionAlgorithmSpecRsaesOaepSha1:
-		h = sha1.New() //nolint:gosec // AWS's algorithm
+		h = sha1.New() // AWS's algorithm
 	case types.EncryptionAlgorithmSpecRsaesOaepSha256:
 		h = sha256.New()
 	default:

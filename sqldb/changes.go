@@ -27,9 +27,8 @@ func ShardOf(topic string) Shard {
 // shardSet is a set of shards, a bit each.
 type shardSet [4]uint64
 
-func (s *shardSet) add(n Shard)      { s[n>>6] |= 1 << (n & 63) }
-func (s *shardSet) has(n Shard) bool { return s[n>>6]&(1<<(n&63)) != 0 }
-func (s *shardSet) empty() bool      { return *s == shardSet{} }
+func (s *shardSet) add(n Shard) { s[n>>6] |= 1 << (n & 63) }
+func (s *shardSet) empty() bool { return *s == shardSet{} }
 
 func (s *shardSet) addAll(o *shardSet) {
 	for i := range s {

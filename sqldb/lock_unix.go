@@ -37,7 +37,7 @@ func acquireLock(path string) (*lockFile, error) {
 		}
 		return nil, fmt.Errorf("%w by %s; a SQLite database serves one process, use PostgreSQL for several", ErrInUse, holder)
 	}
-	if err := file.Truncate(0); err == nil {
+	if err = file.Truncate(0); err == nil {
 		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {

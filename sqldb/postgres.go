@@ -103,7 +103,7 @@ func (w *postgresWriter) once(ctx context.Context, db *DB, fn func(*Tx) error) e
 	if err != nil {
 		return explain(err)
 	}
-	defer sqlTx.Rollback() // also when fn panics; after Commit it does nothing
+	defer func() { _ = sqlTx.Rollback() }() // also when fn panics; after Commit it does nothing
 	statements, stop := context.WithTimeout(ctx, commitTime)
 	defer stop()
 	tx := &Tx{ctx: statements, on: sqlTx}

@@ -66,8 +66,7 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	}
 	db, err := openLocked(ctx, path, lock)
 	if err != nil {
-		lock.release()
-		return nil, explain(err)
+		return nil, errors.Join(explain(err), lock.release())
 	}
 	return db, nil
 }

@@ -71,8 +71,7 @@ type demo struct {
 	exited    chan struct{} // closed when server has ended
 	log       bytes.Buffer
 	client    *client
-	policy    string // ARN
-	seen      int    // events already told
+	seen      int // events already told
 	events    []rotation.Event
 	crashes   int
 	crashedAt time.Time

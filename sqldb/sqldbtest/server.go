@@ -168,7 +168,7 @@ func launch(initdb, postgres, dir string, as *syscall.SysProcAttr) (*Server, err
 	}
 	s := &Server{port: port, watched: stdin, watcher: cmd}
 	s.admin = s.url("postgres")
-	if _, err := fmt.Fscan(stdout, &s.pid); err == nil {
+	if _, err = fmt.Fscan(stdout, &s.pid); err == nil {
 		err = s.wait()
 	}
 	if err != nil {
