@@ -206,14 +206,24 @@ func after(job *Job, a action, steps []StepDef, out Outcome, err error, d draw, 
 		c.done(&row, job, a, steps, out, d, now)
 	}
 	c.release(&row, job.held, now, d.node)
+	at := row.Data.forward(now)
 	for i := range c.Generations {
-		c.Generations[i].at = now
+		c.Generations[i].at = at
 		if c.Generations[i].State == StateDeactivated {
-			c.Generations[i].overlapEnds = overlapEnds(job.Policy, row.Data.Usage, now)
+			c.Generations[i].overlapEnds = overlapEnds(job.Policy, row.Data.Usage, at)
 		}
 	}
 	c.Row = row
 	return c
+}
+
+// forward returns now, or the latest time recorded so far when the clock was set back
+// since: a wait that counts from here must not be made shorter by that.
+func (d *Data) forward(now time.Time) time.Time {
+	for _, t := range d.DoneAt {
+		now = latest(now, t)
+	}
+	return now
 }
 
 func overlapEnds(p *Policy, usage string, now time.Time) time.Time {
@@ -308,12 +318,7 @@ func (c *Change) done(row *Row, job *Job, a action, steps []StepDef, out Outcome
 	if row.Data.DoneAt == nil {
 		row.Data.DoneAt = map[Step]time.Time{}
 	}
-	// A clock set back must not make a wait shorter that counts from here.
-	at := now
-	for _, t := range row.Data.DoneAt {
-		at = latest(at, t)
-	}
-	row.Data.DoneAt[a.step.Name] = at
+	row.Data.DoneAt[a.step.Name] = row.Data.forward(now)
 	row.setMade(job, out)
 	done := row.event(WhatDone, a.step.Name, now, d.node)
 	done.Note = out.Note

@@ -130,6 +130,40 @@ func (c *GenerationChange) apply(g *Generation) {
 	}
 }
 
+// retime lets the policy's overlap and deactivation, which have changed, count for the
+// generations that are deactivated already.
+func retime(tx *sqldb.Tx, p *Policy) error {
+	rows, err := tx.Query(`SELECT `+generationColumns+`, 0 FROM generations g
+		WHERE g.target = $1 AND g.alias_arn = $2 AND g.state = 'deactivated'`, p.Target, p.AliasARN())
+	if err != nil {
+		return fmt.Errorf("reading generations: %w", err)
+	}
+	var all []Generation
+	for rows.Next() {
+		g, err := scanGeneration(rows)
+		if err != nil {
+			rows.Close()
+			return fmt.Errorf("reading generations: %w", err)
+		}
+		all = append(all, g)
+	}
+	rows.Close()
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("reading generations: %w", err)
+	}
+	for i := range all {
+		g := &all[i]
+		g.OverlapEnds = overlapEnds(p, g.Usage, g.DeactivatedAt)
+		if _, err := tx.Exec(`UPDATE generations SET overlap_ends = $4, usable_until = $5 WHERE target = $1 AND alias_arn = $2 AND number = $3`,
+			g.Target, g.Alias, g.Number, micros(g.OverlapEnds), g.usableUntil()); err != nil {
+			return fmt.Errorf("storing generation: %w", err)
+		}
+		tx.Touch(g.Key)
+	}
+	tx.Touch(p.AliasARN())
+	return nil
+}
+
 // leaves reports whether a generation may go from s to another state: what is
 // destroyed stays so, and what is compromised can only be destroyed.
 func (s State) leaves(to State) bool {

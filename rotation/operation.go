@@ -187,29 +187,12 @@ func (s *Service) replacePolicy(tx *sqldb.Tx, call *access.Call, st *stored, p P
 	if err := storePolicy(tx, st, at.now); err != nil {
 		return err
 	}
-	if old.Deactivate != p.Deactivate {
-		if err := touchGenerations(tx, &p); err != nil {
+	if old.Deactivate != p.Deactivate || old.Overlap != p.Overlap {
+		if err := retime(tx, &p); err != nil {
 			return err
 		}
 	}
 	return store(tx, &p, c)
-}
-
-// touchGenerations announces that deactivated generations are treated in another way now.
-func touchGenerations(tx *sqldb.Tx, p *Policy) error {
-	rows, err := tx.Query(`SELECT key_arn FROM generations WHERE target = $1 AND alias_arn = $2 AND usable_until > 0`, p.Target, p.AliasARN())
-	if err != nil {
-		return fmt.Errorf("reading generations: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var key string
-		if err := rows.Scan(&key); err != nil {
-			return err
-		}
-		tx.Touch(key)
-	}
-	return rows.Err()
 }
 
 // differences compares two documents member by member.

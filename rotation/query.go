@@ -15,7 +15,7 @@ import (
 // Rotation is a row as callers see it. Its token is not shown: who knows it could
 // make keys that look like Keyturn's.
 type Rotation struct {
-	RotationId  string //nolint:revive // AWS's spelling
+	RotationId  string
 	Policy      string // ARN
 	Kind        Kind
 	Status      Status
@@ -268,7 +268,7 @@ func (s *Service) ListRotations(ctx context.Context, call *access.Call, in *List
 
 // DescribeRotationInput names a rotation.
 type DescribeRotationInput struct {
-	RotationId string //nolint:revive // AWS's spelling
+	RotationId string
 }
 
 // DescribeRotationOutput is a rotation with its history.
