@@ -179,7 +179,9 @@ func (s *standing) resume(id string, accept bool) (*Change, []Row, error) {
 					c.Others = append(c.Others, over)
 				}
 				tookHead, row.Head = true, true
-				s.hold(c, row.Data.Holds)
+				if cut := s.hold(c, row.Data.Holds); cut != "" {
+					row.Data.Cut = cut
+				}
 			}
 			row.Status, row.Error, row.Hint = StatusRunning, "", ""
 			if accept && !row.Switched {
@@ -224,11 +226,15 @@ func (c *Change) changes(id string) bool {
 }
 
 // hold stops the row that retires a generation while a roll back to it is under way,
-// and sets it back, so that it retires the generation anew if the roll back fails.
-func (s *standing) hold(c *Change, id string) {
+// and sets it back, so that it retires the generation anew if the roll back fails. It
+// returns the step that was under way, if any.
+func (s *standing) hold(c *Change, id string) (cut Step) {
 	row := s.find(id)
 	if row == nil || row.Status == StatusHeld || !row.Switched {
-		return
+		return ""
+	}
+	if row.Begun {
+		cut = row.Step
 	}
 	held := *row
 	held.Status, held.Begun, held.Attempt, held.Error, held.Hint, held.Parked = StatusHeld, false, 0, "", "", false
@@ -237,6 +243,7 @@ func (s *standing) hold(c *Change, id string) {
 		held.Step = steps[i+1].Name
 	}
 	c.Others = append(c.Others, held)
+	return cut
 }
 
 // rollBack lets the previous generation take over again. prev is that generation.
@@ -272,7 +279,7 @@ func (s *standing) rollBack(prev *Generation) (*Change, Row, error) {
 	}
 	if retiring := s.retiring(prev.Key); retiring != nil {
 		row.Data.Holds = retiring.ID
-		s.hold(c, retiring.ID)
+		row.Data.Cut = s.hold(c, retiring.ID)
 	}
 	c.Insert = append(c.Insert, row)
 	return c, row, nil

@@ -75,6 +75,7 @@ type Data struct {
 	DoneAt map[Step]time.Time `json:"doneAt,omitzero"` // step → when it was done; what waits count from
 	Accept bool               `json:"accept,omitzero"` // a person accepts what stands behind the alias, though another hand put it there
 	Holds  string             `json:"holds,omitzero"`  // roll back: the row that retires NewKey
+	Cut    Step               `json:"cut,omitzero"`    // roll back: the step of Holds that was under way, and may have been applied
 	Reason string             `json:"reason,omitzero"` // what the person who asked for it said
 
 	Notes map[string]string `json:"notes,omitzero"` // the rotator's own; no secrets

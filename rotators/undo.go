@@ -31,7 +31,9 @@ func (t *turn) restore(ctx context.Context) (rotation.Outcome, error) {
 	if state == rotation.StateCompromised {
 		return rotation.Outcome{}, permanent("rotate forward instead", "%s is compromised", key)
 	}
-	if meta.KeyState != types.KeyStateEnabled && state != rotation.StateSuspended {
+	// The roll back may have come while our own suspension was under way: the key is disabled and nobody recorded it.
+	ours := state == rotation.StateSuspended || t.Row.Data.Cut == rotation.StepSuspend && meta.KeyState == types.KeyStateDisabled
+	if meta.KeyState != types.KeyStateEnabled && !ours {
 		return rotation.Outcome{}, enabled(meta, "the previous key")
 	}
 	if meta.KeyState == types.KeyStatePendingDeletion {
