@@ -108,8 +108,12 @@ func (s *Server) openRotation(ctx context.Context) (err error) {
 		DB: s.db, Guard: s.guard, Targets: s.Target, Now: s.config.Now, Node: node(), Logger: s.config.Logger, Lease: s.config.Rotation.Lease,
 		Rotators: map[string]rotation.Rotator{"key": rotators.NewKey(rotators.KeyOptions{Wanted: s.wanted})},
 	})
-	if err != nil || s.db.IsPostgres() {
+	if err != nil {
 		return err
+	}
+	s.metrics.registry.MustRegister(newRotationGauges(s.rotation.Gauges))
+	if s.db.IsPostgres() {
+		return nil
 	}
 	// Nobody else can have the SQLite file open, so whoever held a lease is gone.
 	return s.rotation.ReleaseLeases(ctx)
