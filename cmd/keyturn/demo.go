@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -74,6 +76,7 @@ type demo struct {
 	seen      int // events already told
 	events    []rotation.Event
 	crashes   int
+	killAt    time.Time
 	crashedAt time.Time
 }
 
@@ -231,7 +234,11 @@ func (d *demo) turn(ctx context.Context) error {
 		if err := d.watch(ctx); err != nil {
 			return err
 		}
-		if d.crashes == 0 && d.count(rotation.StepPublish) > 0 {
+		if d.killAt.IsZero() && d.count(rotation.StepPublish) > 0 {
+			// Anywhere between the publication and a moment after the switch.
+			d.killAt = time.Now().Add(rand.N(demoLead + 500*time.Millisecond))
+		}
+		if d.crashes == 0 && !d.killAt.IsZero() && time.Now().After(d.killAt) {
 			d.tell("kill -9: the server is gone in the middle of the rotation")
 			d.kill()
 			d.crashes++
@@ -261,10 +268,21 @@ func (d *demo) watch(ctx context.Context) error {
 	for ; d.seen < len(d.events); d.seen++ {
 		e := d.events[d.seen]
 		if e.What == rotation.WhatDone || e.What == rotation.WhatRecovered || e.What == rotation.WhatFailed {
-			d.tell("%-10s %s", e.Step, firstOf(e.Error, e.Note))
+			d.tell("%-10s %s", e.Step, brief(firstOf(e.Error, e.Note)))
 		}
 	}
 	return nil
+}
+
+var keyARN = regexp.MustCompile(`arn:aws:kms:[^ ]*:key/([0-9a-f]{8})[-0-9a-f]*`)
+
+// brief shortens a line of the history to what fits a terminal.
+func brief(note string) string {
+	note = keyARN.ReplaceAllString(note, "key $1…")
+	if first, _, more := strings.Cut(note, "; "); more {
+		return first + fmt.Sprintf("; and %d more", strings.Count(note, "; "))
+	}
+	return note
 }
 
 // count is how often a step was done by rotations.
