@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -268,21 +267,19 @@ func (d *demo) watch(ctx context.Context) error {
 	for ; d.seen < len(d.events); d.seen++ {
 		e := d.events[d.seen]
 		if e.What == rotation.WhatDone || e.What == rotation.WhatRecovered || e.What == rotation.WhatFailed {
-			d.tell("%-10s %s", e.Step, brief(firstOf(e.Error, e.Note)))
+			d.tell("%-10s %s", e.Step, gist(firstOf(e.Error, e.Note)))
 		}
 	}
 	return nil
 }
 
-var keyARN = regexp.MustCompile(`arn:aws:kms:[^ ]*:key/([0-9a-f]{8})[-0-9a-f]*`)
-
-// brief shortens a line of the history to what fits a terminal.
-func brief(note string) string {
-	note = keyARN.ReplaceAllString(note, "key $1…")
-	if first, _, more := strings.Cut(note, "; "); more {
-		return first + fmt.Sprintf("; and %d more", strings.Count(note, "; "))
+// gist is brief with the first part of a list and how many more there are.
+func gist(note string) string {
+	first, _, more := strings.Cut(brief(note), "; ")
+	if !more {
+		return first
 	}
-	return note
+	return fmt.Sprintf("%s; and %d more", first, strings.Count(note, "; "))
 }
 
 // count is how often a step was done by rotations.
