@@ -93,7 +93,8 @@ func (a *app) runDemo(ctx context.Context) error {
 	if err := d.prepare(ctx, a); err != nil {
 		return err
 	}
-	load := &traffic{sdk: d.client.kms(), alias: demoAlias, jwks: d.client.endpoint + "/jwks/" + strings.TrimPrefix(demoAlias, "alias/"), later: demoOverlap / 2}
+	load := &traffic{sdk: d.client.kms(), alias: demoAlias, jwks: d.jwks(), later: demoOverlap / 2}
+	d.tell("a signer and a verifier with a JWKS cache are at work")
 	loadCtx, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() { defer close(done); load.run(loadCtx) }()
@@ -153,7 +154,7 @@ func (d *demo) prepare(ctx context.Context, a *app) error {
 	if err != nil {
 		return wrapSDK(d.client.endpoint, err)
 	}
-	d.tell("%s names an RSA_2048 key; a signer and a verifier with a JWKS cache are at work", demoAlias)
+	d.tell("%s names an RSA_2048 key", demoAlias)
 	policy := rotation.Policy{
 		Name: "payments", Alias: demoAlias, Schedule: demoSchedule,
 		Lead: rotation.Duration(demoLead), Overlap: rotation.Duration(demoOverlap), Suspend: rotation.Duration(demoSuspend),
@@ -164,7 +165,24 @@ func (d *demo) prepare(ctx context.Context, a *app) error {
 		return err
 	}
 	d.tell("policy: %s, lead %s, overlap %s", demoSchedule, demoLead, demoOverlap)
-	return nil
+	// The engine adopts the key at its next step; from then on there is a key set.
+	for ctx.Err() == nil && !found(d.jwks()) {
+		pause(ctx, 10*time.Millisecond)
+	}
+	return ctx.Err()
+}
+
+func (d *demo) jwks() string {
+	return d.client.endpoint + "/jwks/" + strings.TrimPrefix(demoAlias, "alias/")
+}
+
+func found(url string) bool {
+	resp, err := http.Get(url)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 func (d *demo) envFile() string { return filepath.Join(d.dir, "keyturn.env") }
@@ -206,12 +224,7 @@ func (d *demo) answers() bool {
 	if _, err := os.Stat(d.envFile()); err != nil {
 		return false
 	}
-	resp, err := http.Get("http://" + d.addr + "/readyz")
-	if err != nil {
-		return false
-	}
-	defer resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
+	return found("http://" + d.addr + "/readyz")
 }
 
 // serverProcess tells a test binary that it is to be the command itself.
@@ -266,8 +279,13 @@ func (d *demo) watch(ctx context.Context) error {
 	d.events = out.Events
 	for ; d.seen < len(d.events); d.seen++ {
 		e := d.events[d.seen]
-		if e.What == rotation.WhatDone || e.What == rotation.WhatRecovered || e.What == rotation.WhatFailed {
-			d.tell("%-10s %s", e.Step, gist(firstOf(e.Error, e.Note)))
+		switch {
+		case e.What == rotation.WhatRecovered:
+			d.tell("%-10s was under way when the server died; it is done again", e.Step)
+		case e.What == rotation.WhatFailed:
+			d.tell("%-10s failed: %s", e.Step, e.Error)
+		case e.Note != "" && (e.What == rotation.WhatDone || e.What == rotation.WhatWaits):
+			d.tell("%-10s %s", e.Step, gist(e.Note))
 		}
 	}
 	return nil
