@@ -2,7 +2,6 @@ package rotation_test
 
 import (
 	"context"
-
 	"regexp"
 	"strings"
 	"sync/atomic"

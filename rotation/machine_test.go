@@ -18,9 +18,8 @@ type life struct {
 	rows   []Row
 	ids    int
 
-	turns    int // switches
-	released time.Time
-	log      []string
+	turns int // switches
+	log   []string
 }
 
 func (l *life) draw() draw {
