@@ -247,7 +247,7 @@ func (s *standing) hold(c *Change, id string) (cut Step) {
 }
 
 // rollBack lets the previous generation take over again. prev is that generation.
-func (s *standing) rollBack(prev *Generation) (*Change, Row, error) {
+func (s *standing) rollBack(prev *Generation, now bool) (*Change, Row, error) {
 	switch {
 	case prev == nil || s.previous == "":
 		return nil, Row{}, refuse("The lineage has no previous generation.")
@@ -257,12 +257,16 @@ func (s *standing) rollBack(prev *Generation) (*Change, Row, error) {
 	row := Row{
 		ID: s.d.id, Policy: s.arn, Kind: KindRollBack, Status: StatusScheduled, Head: true, Trigger: TriggerManual,
 		Due: s.now, Start: s.now, Base: s.now, CreatedAt: s.now,
-		Data: Data{OldKey: s.active, NewKey: prev.Key, Spec: prev.Spec, Usage: prev.Usage, Reason: s.reason},
+		Data: Data{OldKey: s.active, NewKey: prev.Key, Spec: prev.Spec, Usage: prev.Usage, Reason: s.reason, Hidden: !now && prev.left(s.now)},
 	}
 	c := s.requested(&row, KindRollBack, WhatRequested)
 	if head := s.head(); head != nil {
 		over := *head
 		switch {
+		case head.Kind == KindRollBack && now && head.Data.Hidden:
+			over.Data.Hidden, over.Due = false, s.now
+			c.Row = over
+			return c, over, nil
 		case head.Kind == KindRollBack:
 			return nil, *head, nil // asked for already
 		case head.Kind == KindCompromise:

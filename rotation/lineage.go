@@ -91,6 +91,18 @@ func storeGeneration(tx *sqldb.Tx, p *Policy, c *GenerationChange) error {
 	return nil
 }
 
+// left reports whether g has left the key set: verifiers that fetched it lately
+// do not know the key.
+func (g *Generation) left(now time.Time) bool {
+	switch g.State {
+	case StateActive:
+		return false
+	case StateDeactivated:
+		return !g.OverlapEnds.IsZero() && !now.Before(g.OverlapEnds)
+	}
+	return true
+}
+
 // apply changes g as c says. The time of a state is that of its last beginning;
 // doing it again changes nothing.
 func (c *GenerationChange) apply(g *Generation) {

@@ -198,7 +198,7 @@ func (l *life) command() {
 			l.policy.Paused = false
 		}
 	case "roll back":
-		c, _, err = s.rollBack(&Generation{Number: 1, Key: "older", State: StateDeactivated})
+		c, _, err = s.rollBack(&Generation{Number: 1, Key: "older", State: StateDeactivated}, false)
 	case "compromise":
 		c, _, err = s.markCompromised(&Generation{Number: 2, Key: "old", State: StateActive})
 	case "pause":

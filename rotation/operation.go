@@ -338,7 +338,10 @@ func (s *Service) CancelRotation(ctx context.Context, call *access.Call, in *Can
 
 // RollBackInput names the policy to roll back.
 type RollBackInput struct {
-	Name   string
+	Name string
+	// Now switches at once even if the previous generation has left the key set. Without it such a
+	// generation is published for the policy's lead first, as no verifier may know it any more.
+	Now    bool
 	Reason string
 }
 
@@ -350,7 +353,7 @@ func (s *Service) RollBack(ctx context.Context, call *access.Call, in *RollBackI
 		if err != nil {
 			return nil, Row{}, err
 		}
-		return at.rollBack(prev)
+		return at.rollBack(prev, in.Now)
 	})
 }
 

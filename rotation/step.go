@@ -79,10 +79,16 @@ func KeySteps(row *Row, p *Policy) []StepDef {
 	case KindRevoke:
 		return []StepDef{{Name: StepRevoke}}
 	case KindRollBack:
+		// Inside its overlap every verifier knows the key. Later it is published again
+		// for the lead, from StepRestore on.
+		var lead Duration
+		if row.Data.Hidden && p.Mode == ModeStaged {
+			lead = p.Lead
+		}
 		return []StepDef{
 			{Name: StepRestore},
-			{Name: StepTest},
-			{Name: StepSwitch, Pivot: true},
+			{Name: StepTest, After: StepRestore, Delay: lead},
+			{Name: StepSwitch, After: StepRestore, Delay: lead, Pivot: true},
 			{Name: StepDeactivate},
 		}
 	case KindCancel:

@@ -77,14 +77,19 @@ POLICY is the name of a policy, or the alias that it turns.
 
 func (a *app) rollbackCommand() *cobra.Command {
 	var reason string
+	var now bool
 	return a.steeringCommand(steering{
 		use: "rollback POLICY", short: "Let the previous generation take over again",
 		long: `The previous generation is tested and takes over again; the present one verifies and decrypts on, and nothing is destroyed.
-A rotation that is being prepared is canceled.`,
+A rotation that is being prepared is canceled. Once its overlap is over, verifiers no longer know the previous generation: then
+it is published for the policy's lead first, unless --now says not to wait for them.`,
 		example:   "keyturn rollback alias/payments --wait",
 		operation: "RollBack", until: untilSwitched, end: rotation.StatusDone,
-		in:    func(name string) any { return &rotation.RollBackInput{Name: name, Reason: reason} },
-		flags: func(cmd *cobra.Command) { reasonFlag(cmd, &reason) },
+		in:    func(name string) any { return &rotation.RollBackInput{Name: name, Now: now, Reason: reason} },
+		flags: func(cmd *cobra.Command) {
+			reasonFlag(cmd, &reason)
+			cmd.Flags().BoolVar(&now, "now", false, "switch at once, though verifiers may not know the key any more")
+		},
 	})
 }
 
