@@ -85,7 +85,7 @@ A rotation that is being prepared is canceled. Once its overlap is over, verifie
 it is published for the policy's lead first, unless --now says not to wait for them.`,
 		example:   "keyturn rollback alias/payments --wait",
 		operation: "RollBack", until: untilSwitched, end: rotation.StatusDone,
-		in:    func(name string) any { return &rotation.RollBackInput{Name: name, Now: now, Reason: reason} },
+		in: func(name string) any { return &rotation.RollBackInput{Name: name, Now: now, Reason: reason} },
 		flags: func(cmd *cobra.Command) {
 			reasonFlag(cmd, &reason)
 			cmd.Flags().BoolVar(&now, "now", false, "switch at once, though verifiers may not know the key any more")
