@@ -81,7 +81,9 @@ func Serve(ctx context.Context, c ServeConfig) error {
 		err = errors.Join(err, fmt.Errorf("ending the last requests: %w", e))
 	}
 	for range running {
-		_ = <-broken // http.ErrServerClosed
+		if e := <-broken; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package keyturntest_test
 import (
 	"context"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ func TestRotationGauges(t *testing.T) {
 	s := keyturntest.Start(t)
 	scrape := func() string {
 		w := httptest.NewRecorder()
-		s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 		b, err := io.ReadAll(w.Body)
 		if err != nil || w.Code != 200 {
 			t.Fatalf("%d %v %s", w.Code, err, b)

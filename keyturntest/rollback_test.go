@@ -2,6 +2,7 @@ package keyturntest_test
 
 import (
 	"context"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -53,7 +54,7 @@ func TestRollBackPublishesWhatHasLeftTheKeySet(t *testing.T) {
 			}
 			keys := func() int {
 				w := httptest.NewRecorder()
-				s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/jwks/"+keyturntest.Account+"/us-east-1/x", nil))
+				s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/jwks/"+keyturntest.Account+"/us-east-1/x", nil))
 				return strings.Count(w.Body.String(), `"kid"`)
 			}
 			second := behind()
