@@ -85,10 +85,16 @@ func (c *cli) since(one, two [3]int) bool {
 	return true
 }
 
+// run runs `aws kms …`. Before 2.13 the CLI knows no AWS_ENDPOINT_URL, and Debian's is older.
+func (c *cli) run(args []string, env ...string) (stdout, stderr string, code int) {
+	c.t.Helper()
+	return c.p.command("aws", append([]string{"--endpoint-url", c.p.env["AWS_ENDPOINT_URL"], "--output", "json", "kms"}, args...), env...)
+}
+
 // kms runs `aws kms …`, which must succeed, and reads what it prints.
 func (c *cli) kms(out any, args ...string) {
 	c.t.Helper()
-	stdout, stderr, code := c.p.command("aws", append([]string{"--output", "json", "kms"}, args...))
+	stdout, stderr, code := c.run(args)
 	if code != 0 {
 		c.t.Fatalf("aws kms %s: exit code %d: %s", strings.Join(args, " "), code, stderr)
 	}
@@ -103,7 +109,7 @@ func (c *cli) kms(out any, args ...string) {
 // fails runs `aws kms …`, which must fail and say so as it does for AWS.
 func (c *cli) fails(want string, env []string, args ...string) {
 	c.t.Helper()
-	_, stderr, code := c.p.command("aws", append([]string{"kms"}, args...), env...)
+	_, stderr, code := c.run(args, env...)
 	if code == 0 || !strings.Contains(stderr, want) {
 		c.t.Errorf("aws kms %s: exit code %d: %s\nwant %s", strings.Join(args, " "), code, stderr, want)
 	}
@@ -137,7 +143,12 @@ func TestAWSCLI(t *testing.T) {
 	signing := c.key("--key-spec", "ECC_NIST_P256", "--key-usage", "SIGN_VERIFY", "--tags", "TagKey=team,TagValue=payments")
 	plain := c.key("--description", "for everything else")
 	mac := c.key("--key-spec", "HMAC_256", "--key-usage", "GENERATE_VERIFY_MAC")
-	quantum := c.key("--key-spec", "ML_DSA_65", "--key-usage", "SIGN_VERIFY")
+	keys := 3
+	quantum := "" // older ones check key specs themselves, and do not know this one
+	if c.since([3]int{1, 41, 0}, [3]int{2, 28, 0}) {
+		quantum = c.key("--key-spec", "ML_DSA_65", "--key-usage", "SIGN_VERIFY")
+		keys++
+	}
 	c.kms(nil, "create-alias", "--alias-name", "alias/orders", "--target-key-id", signing)
 	message := c.file("message", []byte("order 1"))
 	other := c.file("other", []byte("order 2"))
@@ -185,6 +196,9 @@ func TestAWSCLI(t *testing.T) {
 			if !strings.Contains(strings.ToLower(stdout+stderr), strings.ToLower(want)) {
 				t.Errorf("openssl on %s: %s%s, want %s", name, stdout, stderr, want)
 			}
+		}
+		if quantum == "" {
+			return
 		}
 		c.kms(&signed, "sign", "--key-id", quantum, "--signing-algorithm", "ML_DSA_SHAKE_256", "--message", message)
 		if len(signed.Signature) != 3309 {
@@ -258,17 +272,17 @@ func TestAWSCLI(t *testing.T) {
 	t.Run("pages", func(t *testing.T) {
 		t.Parallel()
 		c := &cli{t, c.p, c.version}
-		var keys struct {
+		var listed struct {
 			Keys      []struct{ KeyId string }
 			NextToken string
 		}
-		c.kms(&keys, "list-keys", "--page-size", "1") // the CLI follows the markers
-		if len(keys.Keys) != 4 {
-			t.Errorf("%d keys in pages of one", len(keys.Keys))
+		c.kms(&listed, "list-keys", "--page-size", "1") // the CLI follows the markers
+		if len(listed.Keys) != keys {
+			t.Errorf("%d keys in pages of one", len(listed.Keys))
 		}
-		c.kms(&keys, "list-keys", "--page-size", "2", "--max-items", "3")
-		if len(keys.Keys) != 3 || keys.NextToken == "" {
-			t.Errorf("%+v", keys)
+		c.kms(&listed, "list-keys", "--page-size", "2", "--max-items", strconv.Itoa(keys-1))
+		if len(listed.Keys) != keys-1 || listed.NextToken == "" {
+			t.Errorf("%+v", listed)
 		}
 	})
 	t.Run("errors", func(t *testing.T) {
