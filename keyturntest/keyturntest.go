@@ -17,7 +17,6 @@ package keyturntest
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"path/filepath"
@@ -27,6 +26,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/go-json-experiment/json"
 	"github.com/keyturn/keyturn/server"
 )
 

@@ -45,6 +45,23 @@ type PutPolicyInput struct {
 // Validate reports everything that is wrong with the document.
 func (in *PutPolicyInput) Validate() error { return in.Policy.Validate() }
 
+// mayTurn refuses a policy whose alias or target is not the caller's. The engine
+// works with credentials of its own, so without this anybody who may put a
+// policy could have other people's keys turned.
+func (s *Service) mayTurn(ctx context.Context, call *access.Call, p *Policy) error {
+	err := s.c.Guard.Check(ctx, call, "keyturn:TurnAlias",
+		access.Resource{ARN: p.AliasARN(), Account: call.Account, Type: "AWS::KMS::Alias"})
+	switch {
+	case err != nil:
+		return err
+	case p.Local() && p.Account != call.Account:
+		return awsapi.Errorf("ValidationException", "account: %s belongs to another account than yours, %s.", p.Account, call.Account)
+	case !p.Local() && (s.c.MayTarget == nil || !s.c.MayTarget(call.Account, p.Target)):
+		return awsapi.Errorf("ValidationException", "target: %q is not configured for account %s.", p.Target, call.Account)
+	}
+	return nil
+}
+
 // PutPolicyOutput says what changed.
 type PutPolicyOutput struct {
 	PolicyArn string
@@ -73,14 +90,10 @@ func (s *Service) PutPolicy(ctx context.Context, call *access.Call, in *PutPolic
 	if err != nil {
 		return nil, err
 	}
-	err = s.c.Guard.Check(ctx, call, "keyturn:TurnAlias",
-		access.Resource{ARN: p.AliasARN(), Account: call.Account, Type: "AWS::KMS::Alias"})
-	switch {
-	case err != nil:
+	if err := s.mayTurn(ctx, call, &p); err != nil {
 		return nil, err
-	case p.Local() && p.Account != call.Account:
-		return nil, awsapi.Errorf("ValidationException", "account: %s belongs to another account than yours, %s.", p.Account, call.Account)
-	case s.c.Rotators[p.Rotator] == nil:
+	}
+	if s.c.Rotators[p.Rotator] == nil {
 		return nil, awsapi.Errorf("ValidationException", "rotator: none is called %q.", p.Rotator)
 	}
 	out := &PutPolicyOutput{PolicyArn: arn, Warnings: p.warnings()}

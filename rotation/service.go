@@ -22,13 +22,15 @@ type ServiceConfig struct {
 	Guard    *access.Guard
 	Rotators map[string]Rotator
 	Targets  Targets
-	Now      func() time.Time
-	Node     string
-	Rand     func() float64
-	Lease    time.Duration
-	Workers  int
-	Poll     time.Duration
-	Logger   *slog.Logger
+	// MayTarget says whether policies of an account may name a target other than this server. Nil: none may.
+	MayTarget func(account, target string) bool
+	Now       func() time.Time
+	Node      string
+	Rand      func() float64
+	Lease     time.Duration
+	Workers   int
+	Poll      time.Duration
+	Logger    *slog.Logger
 }
 
 // Service is Keyturn's own API: policies, rotations, lineages and history. Every

@@ -158,12 +158,8 @@ func (s *Service) PlanRotation(ctx context.Context, call *access.Call, in *PlanR
 		fill(&p.Account, call.Account)
 		fill(&p.Region, call.Region)
 		p = p.WithDefaults()
-		if err := s.c.Guard.Check(ctx, call, "keyturn:TurnAlias",
-			access.Resource{ARN: p.AliasARN(), Account: call.Account, Type: "AWS::KMS::Alias"}); err != nil {
+		if err := s.mayTurn(ctx, call, &p); err != nil {
 			return nil, err
-		}
-		if p.Local() && p.Account != call.Account {
-			return nil, awsapi.Errorf("ValidationException", "account: %s belongs to another account than yours, %s.", p.Account, call.Account)
 		}
 		job.Policy, job.Row = &p, newRow("", arn, p.nextTurn(now), now, now)
 	} else {

@@ -68,6 +68,10 @@ type Target struct {
 	Profile    string `yaml:"profile"`    // of the AWS configuration files
 	Role       string `yaml:"role"`       // ARN to assume
 	ExternalID string `yaml:"externalId"` // for Role
+
+	// Accounts of this server whose policies may name the target; default: the
+	// server's own account alone.
+	Accounts []string `yaml:"accounts"`
 }
 
 // DevCredential is a fixed credential of an account's root user.

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -106,7 +107,8 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 func (s *Server) openRotation(ctx context.Context) (err error) {
 	s.rotation, err = rotation.NewService(rotation.ServiceConfig{
 		DB: s.db, Guard: s.guard, Targets: s.Target, Now: s.config.Now, Node: node(), Logger: s.config.Logger, Lease: s.config.Rotation.Lease,
-		Rotators: map[string]rotation.Rotator{"key": rotators.NewKey(rotators.KeyOptions{Wanted: s.wanted})},
+		MayTarget: s.mayTarget,
+		Rotators:  map[string]rotation.Rotator{"key": rotators.NewKey(rotators.KeyOptions{Wanted: s.wanted})},
 	})
 	if err != nil {
 		return err
@@ -220,6 +222,16 @@ func (s *Server) environmentCredential(ctx context.Context) (*DevCredential, err
 		return nil, fmt.Errorf("making the credential of the environment file: %w", err)
 	}
 	return d, nil
+}
+
+// mayTarget says whether policies of the account may turn keys at the target.
+func (s *Server) mayTarget(account, target string) bool {
+	for _, t := range s.config.Targets {
+		if t.Name == target {
+			return slices.Contains(t.Accounts, account) || len(t.Accounts) == 0 && account == s.config.Account
+		}
+	}
+	return false
 }
 
 // Target finds where a policy turns its keys.
