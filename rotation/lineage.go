@@ -91,8 +91,8 @@ func storeGeneration(tx *sqldb.Tx, p *Policy, c *GenerationChange) error {
 	return nil
 }
 
-// left reports whether g has left the key set: verifiers that fetched it lately
-// do not know the key.
+// left reports whether g will have left the key set by now: verifiers that fetched
+// it lately may not know the key.
 func (g *Generation) left(now time.Time) bool {
 	switch g.State {
 	case StateActive:

@@ -75,7 +75,8 @@ func newHouse(t testing.TB, db *sqldb.DB) *house {
 	h.rotator = rotators.NewKey(rotators.KeyOptions{})
 	h.service, err = rotation.NewService(rotation.ServiceConfig{
 		DB: db, Guard: h.guard, Rotators: map[string]rotation.Rotator{"key": h.rotator}, Now: h.clock.Now,
-		Targets: func(context.Context, *rotation.Policy) (rotation.Target, error) { return h.target(), nil },
+		Targets:   func(context.Context, *rotation.Policy) (rotation.Target, error) { return h.target(), nil },
+		MayTarget: func(string, string) bool { return true },
 	})
 	check(t, err)
 	return h
