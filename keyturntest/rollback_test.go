@@ -24,6 +24,7 @@ func TestRollBackPublishesWhatHasLeftTheKeySet(t *testing.T) {
 		waits bool
 	}{
 		{"inside the overlap", 24 * time.Hour, false, false},
+		{"less than the lead before its end", 44 * time.Hour, false, true},
 		{"after the overlap", 4 * 24 * time.Hour, false, true},
 		{"after the overlap, now", 4 * 24 * time.Hour, true, false},
 	} {
