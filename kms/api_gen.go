@@ -603,7 +603,8 @@ func (s *ConnectCustomKeyStoreRequest) AppendAudit(b []byte) []byte {
 }
 
 // ConnectCustomKeyStoreResponse is the structure of that name in the API model.
-type ConnectCustomKeyStoreResponse struct{}
+type ConnectCustomKeyStoreResponse struct {
+}
 
 // AppendJSON appends the structure as it goes over the wire.
 func (s *ConnectCustomKeyStoreResponse) AppendJSON(b []byte) []byte {
@@ -1707,7 +1708,8 @@ func (s *DeleteCustomKeyStoreRequest) AppendAudit(b []byte) []byte {
 }
 
 // DeleteCustomKeyStoreResponse is the structure of that name in the API model.
-type DeleteCustomKeyStoreResponse struct{}
+type DeleteCustomKeyStoreResponse struct {
+}
 
 // AppendJSON appends the structure as it goes over the wire.
 func (s *DeleteCustomKeyStoreResponse) AppendJSON(b []byte) []byte {
@@ -2259,7 +2261,8 @@ func (s *DisconnectCustomKeyStoreRequest) AppendAudit(b []byte) []byte {
 }
 
 // DisconnectCustomKeyStoreResponse is the structure of that name in the API model.
-type DisconnectCustomKeyStoreResponse struct{}
+type DisconnectCustomKeyStoreResponse struct {
+}
 
 // AppendJSON appends the structure as it goes over the wire.
 func (s *DisconnectCustomKeyStoreResponse) AppendJSON(b []byte) []byte {
@@ -6973,7 +6976,8 @@ func (s *UpdateCustomKeyStoreRequest) AppendAudit(b []byte) []byte {
 func (s UpdateCustomKeyStoreRequest) Format(f fmt.State, _ rune) { _, _ = f.Write(s.AppendAudit(nil)) }
 
 // UpdateCustomKeyStoreResponse is the structure of that name in the API model.
-type UpdateCustomKeyStoreResponse struct{}
+type UpdateCustomKeyStoreResponse struct {
+}
 
 // AppendJSON appends the structure as it goes over the wire.
 func (s *UpdateCustomKeyStoreResponse) AppendJSON(b []byte) []byte {
