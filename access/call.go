@@ -1,6 +1,7 @@
 package access
 
 import (
+	"context"
 	"time"
 
 	"github.com/keyturn/keyturn/policy"
@@ -22,6 +23,10 @@ type Call struct {
 	UserAgent   string
 	TLS         bool
 	ReadOnly    bool // changes nothing, in CloudTrail's sense: crypto operations are read-only
+
+	// Via lists the services through which the caller's request came here, the first first: "secretsmanager.amazonaws.com".
+	// Empty for a caller who asks himself.
+	Via []string
 
 	// Params are the request's parameters as a JSON object without anything sensitive. Where they are nil, ParamsFunc,
 	// if set, is asked to append them when the record is written.
@@ -92,4 +97,18 @@ type Resource struct {
 	// account. A resource of another account that does not exist is checked with a nil Policy too, and is refused with the
 	// words that one which exists would be.
 	Policy *policy.Policy
+
+	// Context answers for the condition keys that only the resource's service knows, like kms:KeySpec and aws:ResourceTag.
+	// The keys that are known from call and caller never reach it. Nil: none.
+	Context policy.Context
+
+	// Grants is asked when the policies do not allow, and none denies. Nil: there are none.
+	Grants Grants
+}
+
+// Grants knows the grants on one resource.
+type Grants interface {
+	// Grant returns the id of a grant that lets the caller do action now, or "" where there is none. An error means that
+	// it could not be found out: then the answer to the caller is that error.
+	Grant(ctx context.Context, call *Call, action string) (id string, err error)
 }

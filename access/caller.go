@@ -2,6 +2,7 @@ package access
 
 import (
 	"strings"
+	"time"
 
 	"github.com/keyturn/keyturn/arn"
 	"github.com/keyturn/keyturn/policy"
@@ -25,11 +26,22 @@ type Caller struct {
 	Type        string // Root, IAMUser, AssumedRole or AWSService
 	RoleARN     string // of an assumed role: the role's own ARN, with its path
 
-	// Policies are the identity policies that speak for the caller.
+	// Policies are the identity policies that speak for the caller; Boundary and Session bound them, as in policy.Question.
 	Policies []policy.Attached
+	Boundary policy.Attached
+	Session  []policy.Attached
+
+	Tags           []Tag     // of the user, or of the role and session: aws:PrincipalTag
+	IssuedAt       time.Time // of a session: when its credentials were made; zero for access keys of users
+	MFA            bool      // of a session: it was begun with a second factor
+	Provider       string    // of a federated session: who vouched for it, as aws:FederatedProvider
+	SourceIdentity string    // of a session, where its maker gave one
 
 	used *lastUse // nil where nothing is kept
 }
+
+// A Tag is a name and a value that an administrator gave to a principal.
+type Tag struct{ Key, Value string }
 
 // Principal is the caller in the words of policies.
 func (c *Caller) Principal() policy.Principal {

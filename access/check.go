@@ -27,7 +27,10 @@ func (g *Guard) Check(ctx context.Context, call *Call, action string, r Resource
 		call.remember(action, r.ARN, policy.Decision{})
 		return &Denied{Action: action, Resource: r.ARN, caller: "anonymous"}
 	}
-	d := decide(call.Caller, action, &r, call.reasonBuffer())
+	d, err := ask(ctx, call, action, &r)
+	if err != nil {
+		return err
+	}
 	call.remember(action, r.ARN, d)
 	if !call.ReadOnly {
 		if err := g.recordDecision(ctx, call); err != nil {
@@ -49,15 +52,34 @@ func (g *Guard) Allows(caller *Caller, action string, r Resource) bool {
 	if r.ARN == "" {
 		r.ARN = "*"
 	}
-	return decide(caller, action, &r, nil).Allowed
+	return decide(caller, action, &r, "", nil).Allowed
 }
 
-func decide(caller *Caller, action string, r *Resource, buf []policy.Reason) policy.Decision {
+// ask decides by the policies, and where they neither allow nor deny, by the resource's grants.
+func ask(ctx context.Context, call *Call, action string, r *Resource) (policy.Decision, error) {
+	d := decide(call.Caller, action, r, "", call.reasonBuffer())
+	if d.Allowed || d.ExplicitDeny || r.Grants == nil {
+		return d, nil
+	}
+	grant, err := r.Grants.Grant(ctx, call, action)
+	if err != nil {
+		return d, fmt.Errorf("looking for grants: %w", err)
+	}
+	if grant == "" {
+		return d, nil
+	}
+	return decide(call.Caller, action, r, grant, call.reasonBuffer()), nil
+}
+
+func decide(caller *Caller, action string, r *Resource, grant string, buf []policy.Reason) policy.Decision {
 	q := policy.Question{
 		Request:  policy.Request{Principal: caller.Principal(), Action: action, Resource: r.ARN},
 		Owner:    r.Account,
 		Resource: policy.Attached{Name: resourcePolicyName(r), Policy: r.Policy},
 		Identity: caller.Policies,
+		Boundary: caller.Boundary,
+		Session:  caller.Session,
+		Grant:    grant,
 	}
 	if q.Owner == "" {
 		q.Owner = caller.Account

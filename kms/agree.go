@@ -14,7 +14,9 @@ func (s *Service) DeriveSharedSecret(ctx context.Context, call *access.Call, in 
 	if in.Recipient != nil {
 		return nil, errRecipient()
 	}
-	t, err := s.findAllowed(ctx, call, "kms:DeriveSharedSecret", in.KeyId, in.GrantTokens)
+	t, err := s.findAllowed(ctx, call, &request{
+		operation: "DeriveSharedSecret", keyID: in.KeyId, grantTokens: in.GrantTokens, keyAgreementAlgorithm: in.KeyAgreementAlgorithm,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -86,7 +86,7 @@ func (s *Service) CreateAlias(ctx context.Context, call *access.Call, in *Create
 	if err != nil {
 		return nil, err
 	}
-	k, err := s.findKey(ctx, call, "CreateAlias", keyName)
+	k, err := s.findKey(ctx, call, &request{operation: "CreateAlias", keyID: in.TargetKeyId}, keyName)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +106,7 @@ func (s *Service) CreateAlias(ctx context.Context, call *access.Call, in *Create
 			return awsapi.Errorf("LimitExceededException", "%s already has %d aliases", k.arn, maxAliases)
 		}
 		tx.Touch(n.arn())
+		tx.Touch(k.arn) // its snapshot holds its aliases
 		_, err := tx.Exec(`INSERT INTO kms_aliases (`+aliasColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, 1)`,
 			n.arn(), n.account, n.region, n.name, k.arn, now, now)
 		return err
@@ -156,7 +157,7 @@ func (s *Service) moveAlias(ctx context.Context, call *access.Call, n, keyName r
 	if err != nil {
 		return err
 	}
-	k, err := s.findKey(ctx, call, "UpdateAlias", keyName)
+	k, err := s.findKey(ctx, call, &request{operation: "UpdateAlias"}, keyName)
 	if err != nil {
 		return err
 	}
@@ -188,6 +189,8 @@ func (s *Service) moveAlias(ctx context.Context, call *access.Call, n, keyName r
 			err = sqldb.ErrConflict
 		}
 		tx.Touch(a.arn)
+		tx.Touch(old.arn)
+		tx.Touch(k.arn)
 		return err
 	})
 }
@@ -205,7 +208,7 @@ func (s *Service) findAlias(ctx context.Context, call *access.Call, operation st
 	if err := s.guard.Check(ctx, call, "kms:"+operation, n.aliasResource()); err != nil {
 		return nil, nil, err
 	}
-	k, err := s.findKey(ctx, call, operation, resourceName{account: a.account, region: a.region, name: a.keyID()})
+	k, err := s.findKey(ctx, call, &request{operation: operation}, resourceName{account: a.account, region: a.region, name: a.keyID()})
 	return a, k, err
 }
 
@@ -227,6 +230,7 @@ func (s *Service) DeleteAlias(ctx context.Context, call *access.Call, in *Delete
 				err = sqldb.ErrConflict
 			}
 			tx.Touch(a.arn)
+			tx.Touch(a.keyARN)
 			return err
 		})
 		if !errors.Is(err, sqldb.ErrConflict) {

@@ -41,15 +41,17 @@ func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKe
 	}
 	now := micros(s.now())
 	k := &keyRow{
-		account: call.Account, region: call.Region, id: newUUID(),
-		spec: spec, usage: usage, origin: OriginTypeAwsKms,
-		state: stateEnabled, description: in.Description, policy: in.Policy,
+		keyFacts: keyFacts{
+			account: call.Account, region: call.Region, id: newUUID(),
+			spec: spec, usage: usage, origin: OriginTypeAwsKms, manager: KeyManagerTypeCustomer,
+		},
+		state: stateEnabled, description: in.Description, document: in.Policy,
 		materialID: newMaterialID(), created: now, gen: 1,
 	}
 	k.arn = resourceName{account: k.account, region: k.region, name: k.id}.arn()
-	if k.policy == "" {
-		k.policy = defaultPolicy(call.Account)
-	} else if err := s.checkKeyPolicy(call, k.arn, k.policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
+	if k.document == "" {
+		k.document = defaultPolicy(call.Account)
+	} else if err := s.checkKeyPolicy(call, k.arn, k.document, in.BypassPolicyLockoutSafetyCheck); err != nil {
 		return nil, err
 	}
 	call.Touched(k.arn, k.account, typeKey)
@@ -80,9 +82,9 @@ func (s *Service) discard(ctx context.Context, k *keyRow, handle []byte) {
 
 func insertKey(tx *sqldb.Tx, k *keyRow, handle []byte, tags []Tag) error {
 	if _, err := tx.Exec(`INSERT INTO kms_keys (`+keyColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
-		k.arn, k.account, k.region, k.id, string(k.spec), k.usage, k.origin, k.state, k.description, k.policy,
-		k.materialID, k.created, nil, k.gen); err != nil {
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
+		k.arn, k.account, k.region, k.id, string(k.spec), k.usage, k.origin, k.manager, k.primaryRegion, k.state, k.description, k.document,
+		k.materialID, k.created, nil, k.rotationDays, k.rotationNext, k.onDemand, k.gen); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(`INSERT INTO kms_materials (key_arn, material_id, handle, created_at) VALUES ($1, $2, $3, $4)`,

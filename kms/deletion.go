@@ -27,7 +27,7 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, call *access.Call, in
 		days = *in.PendingWindowInDays
 	}
 	var at int64
-	k, err := s.change(ctx, call, "ScheduleKeyDeletion", in.KeyId, func(tx *sqldb.Tx, k *keyRow) error {
+	k, err := s.change(ctx, call, &request{operation: "ScheduleKeyDeletion", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
 		if days < minPendingDays || days > maxPendingDays {
 			return awsapi.Errorf("ValidationException", "PendingWindowInDays must be between %d and %d, inclusive; it is %d",
 				minPendingDays, maxPendingDays, days)
@@ -47,7 +47,7 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, call *access.Call, in
 
 // CancelKeyDeletion leaves the key Disabled, whatever it was before.
 func (s *Service) CancelKeyDeletion(ctx context.Context, call *access.Call, in *CancelKeyDeletionRequest) (*CancelKeyDeletionResponse, error) {
-	k, err := s.change(ctx, call, "CancelKeyDeletion", in.KeyId, func(tx *sqldb.Tx, k *keyRow) error {
+	k, err := s.change(ctx, call, &request{operation: "CancelKeyDeletion", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
 		_, err := tx.Exec(`UPDATE kms_keys SET state = $2, deletion_at = NULL, deletion_days = NULL, due_seen_at = NULL WHERE arn = $1`,
 			k.arn, moves("CancelKeyDeletion", k.state))
 		return err

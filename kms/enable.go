@@ -10,7 +10,7 @@ import (
 
 // EnableKey makes a disabled key usable; an enabled one stays as it is.
 func (s *Service) EnableKey(ctx context.Context, call *access.Call, in *EnableKeyRequest) (*awsapi.Empty, error) {
-	_, err := s.change(ctx, call, "EnableKey", in.KeyId, setState("EnableKey"))
+	_, err := s.change(ctx, call, &request{operation: "EnableKey", keyID: in.KeyId}, setState("EnableKey"))
 	return nil, err
 }
 
@@ -18,7 +18,7 @@ func (s *Service) EnableKey(ctx context.Context, call *access.Call, in *EnableKe
 // within a second on every other.
 func (s *Service) DisableKey(ctx context.Context, call *access.Call, in *DisableKeyRequest) (*awsapi.Empty, error) {
 	disable := setState("DisableKey")
-	_, err := s.change(ctx, call, "DisableKey", in.KeyId, func(tx *sqldb.Tx, k *keyRow) error {
+	_, err := s.change(ctx, call, &request{operation: "DisableKey", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
 		if k.state == stateEnabled {
 			// Who is turned away is counted anew.
 			if _, err := tx.Exec(`DELETE FROM kms_key_refusals WHERE key_arn = $1`, k.arn); err != nil {

@@ -10,7 +10,7 @@ import (
 // Encapsulate makes a shared secret and its encapsulation for the key (FIPS
 // 203). It uses the public half only.
 func (s *Service) Encapsulate(ctx context.Context, call *access.Call, in *EncapsulateRequest) (*EncapsulateResponse, error) {
-	t, err := s.findAllowed(ctx, call, "kms:Encapsulate", in.KeyId, in.GrantTokens)
+	t, err := s.findAllowed(ctx, call, &request{operation: "Encapsulate", keyID: in.KeyId, grantTokens: in.GrantTokens})
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func (s *Service) Encapsulate(ctx context.Context, call *access.Call, in *Encaps
 // error. So an alias means the key behind it now, and no other generation;
 // after a turn, name the key itself.
 func (s *Service) Decapsulate(ctx context.Context, call *access.Call, in *DecapsulateRequest) (*DecapsulateResponse, error) {
-	t, err := s.findAllowed(ctx, call, "kms:Decapsulate", in.KeyId, in.GrantTokens)
+	t, err := s.findAllowed(ctx, call, &request{operation: "Decapsulate", keyID: in.KeyId, grantTokens: in.GrantTokens})
 	if err != nil {
 		return nil, err
 	}

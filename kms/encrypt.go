@@ -12,11 +12,13 @@ import (
 
 // Encrypt encrypts up to 4096 bytes; RSA keys as much as OAEP leaves.
 func (s *Service) Encrypt(ctx context.Context, call *access.Call, in *EncryptRequest) (*EncryptResponse, error) {
-	t, err := s.findAllowed(ctx, call, "kms:Encrypt", in.KeyId, in.GrantTokens)
+	algorithm := orSymmetric(in.EncryptionAlgorithm)
+	t, err := s.findAllowed(ctx, call, &request{
+		operation: "Encrypt", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext, encryptionAlgorithm: algorithm,
+	})
 	if err != nil {
 		return nil, err
 	}
-	algorithm := orSymmetric(in.EncryptionAlgorithm)
 	if err := t.key.encrypts(call, "Encrypt", algorithm, in.EncryptionContext); err != nil {
 		return nil, err
 	}
@@ -97,9 +99,11 @@ func (s *Service) Decrypt(ctx context.Context, call *access.Call, in *DecryptReq
 		return nil, errRecipient()
 	}
 	d := decryption{
-		operation: "Decrypt", action: "kms:Decrypt",
-		keyID: in.KeyId, grantTokens: in.GrantTokens,
-		blob: in.CiphertextBlob, algorithm: orSymmetric(in.EncryptionAlgorithm), context: in.EncryptionContext,
+		request: request{
+			operation: "Decrypt", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext,
+			encryptionAlgorithm: orSymmetric(in.EncryptionAlgorithm),
+		},
+		blob:   in.CiphertextBlob,
 		dryRun: isTrue(in.DryRun), ignoreCiphertext: ignoresCiphertext(in.DryRun, in.DryRunModifiers),
 	}
 	k, plaintext, err := s.decrypt(ctx, call, &d)
@@ -111,7 +115,7 @@ func (s *Service) Decrypt(ctx context.Context, call *access.Call, in *DecryptReq
 		return nil, errDryRun()
 	}
 	s.used(k, "Decrypt", call)
-	out := &DecryptResponse{KeyId: k.arn, Plaintext: plaintext, EncryptionAlgorithm: d.algorithm}
+	out := &DecryptResponse{KeyId: k.arn, Plaintext: plaintext, EncryptionAlgorithm: d.encryptionAlgorithm}
 	if k.spec.Kind() == keystore.KindSymmetric {
 		out.KeyMaterialId = k.materialID
 	}
@@ -128,21 +132,17 @@ func errRecipient() error {
 
 // decryption is what Decrypt and ReEncrypt ask for.
 type decryption struct {
-	operation, action string
-	keyID             string // "" where the ciphertext shall say it
-	grantTokens       []string
-	blob              []byte
-	algorithm         string
-	context           map[string]string
-	dryRun            bool
-	ignoreCiphertext  bool // a dry run that asks for the permission only
+	request          // keyID is "" where the ciphertext shall say it
+	blob             []byte
+	dryRun           bool
+	ignoreCiphertext bool // a dry run that asks for the permission only
 }
 
 // decrypt returns the key that matched and the plaintext; with
 // ignoreCiphertext the plaintext is nil. A dry run decrypts too: whether the
 // request would succeed depends on it.
 func (s *Service) decrypt(ctx context.Context, call *access.Call, d *decryption) (*keySnapshot, []byte, error) {
-	symmetric := d.algorithm == EncryptionAlgorithmSpecSymmetricDefault
+	symmetric := d.encryptionAlgorithm == EncryptionAlgorithmSpecSymmetricDefault
 	switch {
 	case len(d.blob) == 0 && !d.ignoreCiphertext:
 		return nil, nil, awsapi.Errorf("ValidationException",
@@ -164,15 +164,15 @@ func (s *Service) decrypt(ctx context.Context, call *access.Call, d *decryption)
 // named alias.
 func (s *Service) decryptByName(ctx context.Context, call *access.Call, d *decryption) (*keySnapshot, []byte, error) {
 	var plaintext []byte
-	k, err := s.firstThatMatches(ctx, call, d.action[len("kms:"):], d.keyID, d.grantTokens, func(k *keySnapshot) error {
+	k, err := s.firstThatMatches(ctx, call, &d.request, func(k *keySnapshot) error {
 		if err := k.decrypts(call, d); err != nil || d.ignoreCiphertext {
 			return err
 		}
 		var err error
 		plaintext, err = k.do(func(key keystore.Key) ([]byte, error) {
-			return key.Decrypt(ctx, d.algorithm, d.blob, nil)
+			return key.Decrypt(ctx, d.encryptionAlgorithm, d.blob, nil)
 		})
-		return cryptoError(err, d.algorithm, k.spec)
+		return cryptoError(err, d.encryptionAlgorithm, k.spec)
 	})
 	return k, plaintext, err
 }
@@ -181,7 +181,7 @@ func (k *keySnapshot) decrypts(call *access.Call, d *decryption) error {
 	if err := k.answers(call, d.operation); err != nil {
 		return err
 	}
-	if err := checkUsage(d.operation, k.arn, k.usage, string(k.spec), d.algorithm, k.spec.Algorithms(k.usage)); err != nil {
+	if err := checkUsage(d.operation, k.arn, k.usage, string(k.spec), d.encryptionAlgorithm, k.spec.Algorithms(k.usage)); err != nil {
 		return err
 	}
 	return k.checkContext(d.context)
@@ -191,7 +191,7 @@ func (k *keySnapshot) decrypts(call *access.Call, d *decryption) error {
 // Where a key is named, permission and state come first, as always.
 func (s *Service) refuseCiphertext(ctx context.Context, call *access.Call, d *decryption) (*keySnapshot, []byte, error) {
 	if d.keyID != "" {
-		t, err := s.findAllowed(ctx, call, d.action, d.keyID, d.grantTokens)
+		t, err := s.findAllowed(ctx, call, &d.request)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -208,7 +208,7 @@ func (s *Service) decryptByHeader(ctx context.Context, call *access.Call, d *dec
 	// A bare key id may, here alone, name another account's key: the ciphertext
 	// says which account.
 	if d.keyID != "" && d.keyID != header.keyID {
-		t, err := s.find(ctx, call, d.action, d.keyID, d.grantTokens)
+		t, err := s.find(ctx, call, &d.request)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -216,7 +216,7 @@ func (s *Service) decryptByHeader(ctx context.Context, call *access.Call, d *dec
 			if !slices.Contains(t.lineage, n) {
 				// The named key is not the one, and nothing about the one may be
 				// learnt from the answer. Whether the named one may be used comes first.
-				if err := s.guard.Check(ctx, call, d.action, t.key.resource); err != nil {
+				if err := s.check(ctx, call, &d.request, &t.key.keyFacts); err != nil {
 					return nil, nil, err
 				}
 				return nil, nil, awsapi.Errorf("IncorrectKeyException",
@@ -228,12 +228,12 @@ func (s *Service) decryptByHeader(ctx context.Context, call *access.Call, d *dec
 	}
 	k, err := s.keySnapshot(ctx, call, n)
 	if errors.Is(err, errGone) {
-		return nil, nil, s.unknownKey(ctx, call, d.action, n)
+		return nil, nil, s.unknownKey(ctx, call, d.name(), n)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := s.guard.Check(ctx, call, d.action, k.resource); err != nil {
+	if err := s.check(ctx, call, &d.request, &k.keyFacts); err != nil {
 		return nil, nil, err
 	}
 	if err := k.decrypts(call, d); err != nil {
@@ -243,9 +243,9 @@ func (s *Service) decryptByHeader(ctx context.Context, call *access.Call, d *dec
 		return nil, nil, awsapi.Errorf("InvalidCiphertextException", "")
 	}
 	plaintext, err := k.do(func(key keystore.Key) ([]byte, error) {
-		return key.Decrypt(ctx, d.algorithm, body, associatedData(d.blob[:blobHeaderLen], d.context))
+		return key.Decrypt(ctx, d.encryptionAlgorithm, body, associatedData(d.blob[:blobHeaderLen], d.context))
 	})
-	return k, plaintext, cryptoError(err, d.algorithm, k.spec)
+	return k, plaintext, cryptoError(err, d.encryptionAlgorithm, k.spec)
 }
 
 // unknownKey answers for a ciphertext whose key does not exist here. AWS does
@@ -263,19 +263,24 @@ func (s *Service) unknownKey(ctx context.Context, call *access.Call, action stri
 // not leave the server. It needs kms:ReEncryptFrom on the source and
 // kms:ReEncryptTo on the destination.
 func (s *Service) ReEncrypt(ctx context.Context, call *access.Call, in *ReEncryptRequest) (*ReEncryptResponse, error) {
-	t, err := s.findAllowed(ctx, call, "kms:ReEncryptTo", in.DestinationKeyId, in.GrantTokens)
+	algorithm := orSymmetric(in.DestinationEncryptionAlgorithm)
+	t, err := s.findAllowed(ctx, call, &request{
+		operation: "ReEncrypt", action: "kms:ReEncryptTo", keyID: in.DestinationKeyId, grantTokens: in.GrantTokens,
+		context: in.DestinationEncryptionContext, encryptionAlgorithm: algorithm,
+	})
 	if err != nil {
 		return nil, err
 	}
 	to := t.key
-	algorithm := orSymmetric(in.DestinationEncryptionAlgorithm)
 	if err := to.encrypts(call, "ReEncrypt", algorithm, in.DestinationEncryptionContext); err != nil {
 		return nil, err
 	}
 	d := decryption{
-		operation: "ReEncrypt", action: "kms:ReEncryptFrom",
-		keyID: in.SourceKeyId, grantTokens: in.GrantTokens,
-		blob: in.CiphertextBlob, algorithm: orSymmetric(in.SourceEncryptionAlgorithm), context: in.SourceEncryptionContext,
+		request: request{
+			operation: "ReEncrypt", action: "kms:ReEncryptFrom", keyID: in.SourceKeyId, grantTokens: in.GrantTokens,
+			context: in.SourceEncryptionContext, encryptionAlgorithm: orSymmetric(in.SourceEncryptionAlgorithm),
+		},
+		blob:   in.CiphertextBlob,
 		dryRun: isTrue(in.DryRun), ignoreCiphertext: ignoresCiphertext(in.DryRun, in.DryRunModifiers),
 	}
 	from, plaintext, err := s.decrypt(ctx, call, &d)
@@ -297,7 +302,7 @@ func (s *Service) ReEncrypt(ctx context.Context, call *access.Call, in *ReEncryp
 	s.used(to, "ReEncrypt", call)
 	out := &ReEncryptResponse{
 		CiphertextBlob: blob, SourceKeyId: from.arn, KeyId: to.arn,
-		SourceEncryptionAlgorithm: d.algorithm, DestinationEncryptionAlgorithm: algorithm,
+		SourceEncryptionAlgorithm: d.encryptionAlgorithm, DestinationEncryptionAlgorithm: algorithm,
 	}
 	if from.spec.Kind() == keystore.KindSymmetric {
 		out.SourceKeyMaterialId = from.materialID

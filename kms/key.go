@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/access"
@@ -22,25 +24,26 @@ const (
 // keyRow is a row of kms_keys. Spec, usage, origin, ids and creation date never
 // change; everything else changes with gen.
 type keyRow struct {
-	arn, account, region, id string
-	spec                     keystore.Spec
-	usage, origin            string
-	state                    string
-	description              string
-	policy                   string
-	materialID               string
-	created                  int64 // µs
-	deletionAt               sql.NullInt64
-	gen                      int64
+	keyFacts
+	state        string
+	description  string
+	document     string // the key policy as it was put
+	materialID   string // of the current material
+	created      int64  // µs
+	deletionAt   sql.NullInt64
+	rotationDays int64 // period of automatic rotation; 0: off
+	rotationNext int64 // µs
+	onDemand     int64 // rotations by RotateKeyOnDemand so far
+	gen          int64
 }
 
-const keyColumns = `arn, account, region, key_id, spec, key_usage, origin, state, description, policy,
-	material_id, created_at, deletion_at, gen`
+const keyColumns = `arn, account, region, key_id, spec, key_usage, origin, manager, primary_region, state, description, policy,
+	material_id, created_at, deletion_at, rotation_days, rotation_next, on_demand, gen`
 
 func (k *keyRow) columns() []any {
 	return []any{
-		&k.arn, &k.account, &k.region, &k.id, &k.spec, &k.usage, &k.origin, &k.state, &k.description, &k.policy,
-		&k.materialID, &k.created, &k.deletionAt, &k.gen,
+		&k.arn, &k.account, &k.region, &k.id, &k.spec, &k.usage, &k.origin, &k.manager, &k.primaryRegion, &k.state, &k.description,
+		&k.document, &k.materialID, &k.created, &k.deletionAt, &k.rotationDays, &k.rotationNext, &k.onDemand, &k.gen,
 	}
 }
 
@@ -48,14 +51,35 @@ func (k *keyRow) ref() keystore.Ref {
 	return keystore.Ref{Account: k.account, KeyID: k.id, MaterialID: k.materialID}
 }
 
-// resource is the key as the Guard sees it. A policy that does not parse, which
-// only a hand in the database can bring about, makes the key unusable.
-func (s *Service) resource(k *keyRow) (access.Resource, error) {
-	p, err := s.policies.parse(k.policy)
-	if err != nil {
-		return access.Resource{}, fmt.Errorf("reading the stored policy of %s: %w", k.arn, err)
+// complete fills in what decisions need and the row does not hold. A policy that does not
+// parse, which only a hand in the database can bring about, makes the key unusable.
+func (s *Service) complete(ctx context.Context, k *keyRow) (err error) {
+	if k.policy, err = s.policies.parse(k.document); err != nil {
+		return fmt.Errorf("reading the stored policy of %s: %w", k.arn, err)
 	}
-	return access.Resource{ARN: k.arn, Account: k.account, Type: typeKey, Policy: p}, nil
+	rows, err := s.db.Query(ctx, `SELECT 0, tag_key, tag_value FROM kms_tags WHERE key_arn = $1
+		UNION ALL SELECT 1, name, '' FROM kms_aliases WHERE key_arn = $1`, k.arn)
+	if err != nil {
+		return fmt.Errorf("reading tags and aliases of %s: %w", k.arn, err)
+	}
+	defer rows.Close()
+	k.tags, k.aliases = nil, nil
+	for rows.Next() {
+		var isAlias int
+		var name, value string
+		if err := rows.Scan(&isAlias, &name, &value); err != nil {
+			return fmt.Errorf("reading tags and aliases of %s: %w", k.arn, err)
+		}
+		if isAlias != 0 {
+			k.aliases = append(k.aliases, name)
+		} else {
+			k.tags = append(k.tags, Tag{TagKey: name, TagValue: value})
+		}
+	}
+	// The databases do not agree on the order of text.
+	slices.Sort(k.aliases)
+	slices.SortFunc(k.tags, func(a, b Tag) int { return strings.Compare(a.TagKey, b.TagKey) })
+	return rows.Err()
 }
 
 func micros(t time.Time) int64      { return t.UnixMicro() }
@@ -71,7 +95,7 @@ func (s *Service) readKey(ctx context.Context, keyARN string) (*keyRow, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading key %s: %w", keyARN, err)
 	}
-	return k, nil
+	return k, s.complete(ctx, k)
 }
 
 // crossAccount lists the operations that AWS allows on another account's key,
@@ -84,22 +108,18 @@ var crossAccount = map[string]bool{
 
 // findKey reads the row of the key that n names, for an operation that works
 // on the database rather than on snapshots, and asks the Guard.
-func (s *Service) findKey(ctx context.Context, call *access.Call, operation string, n resourceName) (*keyRow, error) {
-	if n.account != call.Account && !crossAccount[operation] {
-		return nil, s.missing(ctx, call, "kms:"+operation, n)
+func (s *Service) findKey(ctx context.Context, call *access.Call, r *request, n resourceName) (*keyRow, error) {
+	if n.account != call.Account && !crossAccount[r.operation] {
+		return nil, s.missing(ctx, call, r.name(), n)
 	}
 	k, err := s.readKey(ctx, n.arn())
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, s.missing(ctx, call, "kms:"+operation, n)
+		return nil, s.missing(ctx, call, r.name(), n)
 	}
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.resource(k)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.guard.Check(ctx, call, "kms:"+operation, r); err != nil {
+	if err := s.check(ctx, call, r, &k.keyFacts); err != nil {
 		return nil, err
 	}
 	return k, nil
@@ -132,17 +152,17 @@ const attempts = 10
 // was found, all of it is done again, because the decision may be another one
 // now. fn may add statements; it may run more than once. The returned row is
 // the one from before the change.
-func (s *Service) change(ctx context.Context, call *access.Call, operation, keyID string, fn func(tx *sqldb.Tx, k *keyRow) error) (*keyRow, error) {
-	n, err := parseKeyName(call, keyID)
+func (s *Service) change(ctx context.Context, call *access.Call, r *request, fn func(tx *sqldb.Tx, k *keyRow) error) (*keyRow, error) {
+	n, err := parseKeyName(call, r.keyID)
 	if err != nil {
 		return nil, err
 	}
 	for range attempts {
 		var k *keyRow
-		if k, err = s.findKey(ctx, call, operation, n); err != nil {
+		if k, err = s.findKey(ctx, call, r, n); err != nil {
 			return nil, err
 		}
-		if err = checkState(operation, k.arn, k.state); err != nil {
+		if err = checkState(r.operation, k.arn, k.state); err != nil {
 			return nil, err
 		}
 		err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
@@ -172,7 +192,9 @@ func (s *Service) DescribeKey(ctx context.Context, call *access.Call, in *Descri
 	if err != nil {
 		return nil, err
 	}
+	r := &request{operation: "DescribeKey", keyID: in.KeyId, grantTokens: in.GrantTokens}
 	if n.isAlias() {
+		r.alias = n.name
 		a, err := s.readAlias(ctx, n.arn())
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, s.missing(ctx, call, "kms:DescribeKey", n)
@@ -182,7 +204,7 @@ func (s *Service) DescribeKey(ctx context.Context, call *access.Call, in *Descri
 		}
 		n.name = a.keyID()
 	}
-	k, err := s.findKey(ctx, call, "DescribeKey", n)
+	k, err := s.findKey(ctx, call, r, n)
 	if err != nil {
 		return nil, err
 	}
@@ -191,16 +213,16 @@ func (s *Service) DescribeKey(ctx context.Context, call *access.Call, in *Descri
 
 // metadata is the key as CreateKey and DescribeKey answer it.
 func (k *keyRow) metadata() *KeyMetadata {
-	no := false
+	multi := k.multiRegion()
 	m := &KeyMetadata{
 		AWSAccountId: k.account, KeyId: k.id, Arn: k.arn,
 		CreationDate: timestamp(k.created),
 		Enabled:      k.state == stateEnabled,
 		Description:  k.description,
 		KeyUsage:     k.usage, KeyState: k.state, Origin: k.origin,
-		KeyManager: KeyManagerTypeCustomer,
+		KeyManager: k.manager,
 		KeySpec:    string(k.spec), CustomerMasterKeySpec: string(k.spec),
-		MultiRegion: &no,
+		MultiRegion: &multi,
 	}
 	if k.state == statePendingDeletion {
 		m.DeletionDate = timestamp(k.deletionAt.Int64)
@@ -265,7 +287,7 @@ func (s *Service) ListKeys(ctx context.Context, call *access.Call, in *ListKeysR
 
 // UpdateKeyDescription replaces the description.
 func (s *Service) UpdateKeyDescription(ctx context.Context, call *access.Call, in *UpdateKeyDescriptionRequest) (*awsapi.Empty, error) {
-	_, err := s.change(ctx, call, "UpdateKeyDescription", in.KeyId, func(tx *sqldb.Tx, k *keyRow) error {
+	_, err := s.change(ctx, call, &request{operation: "UpdateKeyDescription", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
 		_, err := tx.Exec(`UPDATE kms_keys SET description = $2 WHERE arn = $1`, k.arn, in.Description)
 		return err
 	})
@@ -279,7 +301,7 @@ func (s *Service) GetKeyRotationStatus(ctx context.Context, call *access.Call, i
 	if err != nil {
 		return nil, err
 	}
-	k, err := s.findKey(ctx, call, "GetKeyRotationStatus", n)
+	k, err := s.findKey(ctx, call, &request{operation: "GetKeyRotationStatus", keyID: in.KeyId}, n)
 	if err != nil {
 		return nil, err
 	}

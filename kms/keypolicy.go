@@ -53,20 +53,20 @@ func (s *Service) GetKeyPolicy(ctx context.Context, call *access.Call, in *GetKe
 	if err != nil {
 		return nil, err
 	}
-	k, err := s.findKey(ctx, call, "GetKeyPolicy", n)
+	k, err := s.findKey(ctx, call, &request{operation: "GetKeyPolicy", keyID: in.KeyId}, n)
 	if err != nil {
 		return nil, err
 	}
 	if err := checkPolicyName(in.PolicyName); err != nil {
 		return nil, err
 	}
-	return &GetKeyPolicyResponse{Policy: k.policy, PolicyName: policyName}, nil
+	return &GetKeyPolicyResponse{Policy: k.document, PolicyName: policyName}, nil
 }
 
 // PutKeyPolicy replaces the document. It holds on this node when the call
 // returns, and within a second on every other.
 func (s *Service) PutKeyPolicy(ctx context.Context, call *access.Call, in *PutKeyPolicyRequest) (*awsapi.Empty, error) {
-	_, err := s.change(ctx, call, "PutKeyPolicy", in.KeyId, func(tx *sqldb.Tx, k *keyRow) error {
+	_, err := s.change(ctx, call, &request{operation: "PutKeyPolicy", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
 		if err := checkPolicyName(in.PolicyName); err != nil {
 			return err
 		}
@@ -85,7 +85,7 @@ func (s *Service) ListKeyPolicies(ctx context.Context, call *access.Call, in *Li
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.findKey(ctx, call, "ListKeyPolicies", n); err != nil {
+	if _, err := s.findKey(ctx, call, &request{operation: "ListKeyPolicies", keyID: in.KeyId}, n); err != nil {
 		return nil, err
 	}
 	last, err := parseMarker("ListKeyPolicies", n.arn(), in.Marker)

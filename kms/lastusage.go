@@ -137,7 +137,7 @@ func (s *Service) GetKeyLastUsage(ctx context.Context, call *access.Call, in *Ge
 	if err != nil {
 		return nil, err
 	}
-	k, err := s.findKey(ctx, call, "GetKeyLastUsage", n)
+	k, err := s.findKey(ctx, call, &request{operation: "GetKeyLastUsage", keyID: in.KeyId}, n)
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // firstThatMatches performs a verification or a decryption with the key that
-// keyID names. If keyID is the alias of a lineage and that key does not match,
+// r names. If that is the alias of a lineage and that key does not match,
 // the other generations that may still verify and decrypt are asked too,
 // newest first. Each is its own key: it must be allowed to the caller, enabled
 // and of a spec that has the algorithm, or it is passed over.
@@ -19,8 +19,8 @@ import (
 // answered. The exception is a first key that could not be asked at all
 // (disabled, or of another spec after a migration): if another generation
 // could, then its "does not match" is the truth.
-func (s *Service) firstThatMatches(ctx context.Context, call *access.Call, operation, keyID string, grantTokens []string, try func(*keySnapshot) error) (*keySnapshot, error) {
-	t, err := s.findAllowed(ctx, call, "kms:"+operation, keyID, grantTokens)
+func (s *Service) firstThatMatches(ctx context.Context, call *access.Call, r *request, try func(*keySnapshot) error) (*keySnapshot, error) {
+	t, err := s.findAllowed(ctx, call, r)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (s *Service) firstThatMatches(ctx context.Context, call *access.Call, opera
 		if k.state != stateEnabled {
 			continue
 		}
-		if err := s.guard.Check(ctx, call, "kms:"+operation, k.resource); err != nil {
+		if err := s.check(ctx, call, r, &k.keyFacts); err != nil {
 			if denied := (*access.Denied)(nil); errors.As(err, &denied) {
 				continue
 			}

@@ -11,7 +11,9 @@ import (
 
 // GenerateMac computes the HMAC of a message.
 func (s *Service) GenerateMac(ctx context.Context, call *access.Call, in *GenerateMacRequest) (*GenerateMacResponse, error) {
-	t, err := s.findAllowed(ctx, call, "kms:GenerateMac", in.KeyId, in.GrantTokens)
+	t, err := s.findAllowed(ctx, call, &request{
+		operation: "GenerateMac", keyID: in.KeyId, grantTokens: in.GrantTokens, macAlgorithm: in.MacAlgorithm,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +38,9 @@ func (s *Service) GenerateMac(ctx context.Context, call *access.Call, in *Genera
 // VerifyMac compares, in constant time, a MAC with the one it computes itself.
 // By the alias of a lineage it tries the generations as Verify does.
 func (s *Service) VerifyMac(ctx context.Context, call *access.Call, in *VerifyMacRequest) (*VerifyMacResponse, error) {
-	k, err := s.firstThatMatches(ctx, call, "VerifyMac", in.KeyId, in.GrantTokens, func(k *keySnapshot) error {
+	k, err := s.firstThatMatches(ctx, call, &request{
+		operation: "VerifyMac", keyID: in.KeyId, grantTokens: in.GrantTokens, macAlgorithm: in.MacAlgorithm,
+	}, func(k *keySnapshot) error {
 		if err := k.usable(call, "VerifyMac", in.MacAlgorithm); err != nil {
 			return err
 		}

@@ -10,7 +10,7 @@ import (
 
 // GetPublicKey returns the DER SubjectPublicKeyInfo of an asymmetric key.
 func (s *Service) GetPublicKey(ctx context.Context, call *access.Call, in *GetPublicKeyRequest) (*GetPublicKeyResponse, error) {
-	t, err := s.findAllowed(ctx, call, "kms:GetPublicKey", in.KeyId, in.GrantTokens)
+	t, err := s.findAllowed(ctx, call, &request{operation: "GetPublicKey", keyID: in.KeyId, grantTokens: in.GrantTokens})
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,9 @@ import (
 
 // Sign signs a message, a digest or an ML-DSA μ.
 func (s *Service) Sign(ctx context.Context, call *access.Call, in *SignRequest) (*SignResponse, error) {
-	t, err := s.findAllowed(ctx, call, "kms:Sign", in.KeyId, in.GrantTokens)
+	t, err := s.findAllowed(ctx, call, &request{
+		operation: "Sign", keyID: in.KeyId, grantTokens: in.GrantTokens, signingAlgorithm: in.SigningAlgorithm, messageType: in.MessageType,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +55,9 @@ func messageError(err error, algorithm string, spec keystore.Spec) error {
 // stands behind it first and then the other generations inside the overlap,
 // newest first; KeyId in the answer is the one that matched.
 func (s *Service) Verify(ctx context.Context, call *access.Call, in *VerifyRequest) (*VerifyResponse, error) {
-	k, err := s.firstThatMatches(ctx, call, "Verify", in.KeyId, in.GrantTokens, func(k *keySnapshot) error {
+	k, err := s.firstThatMatches(ctx, call, &request{
+		operation: "Verify", keyID: in.KeyId, grantTokens: in.GrantTokens, signingAlgorithm: in.SigningAlgorithm, messageType: in.MessageType,
+	}, func(k *keySnapshot) error {
 		if err := k.usable(call, "Verify", in.SigningAlgorithm); err != nil {
 			return err
 		}

@@ -21,15 +21,12 @@ import (
 // stood in the database at one moment. It is immutable; when the row changes,
 // the next request makes another.
 type keySnapshot struct {
-	arn, account, id string
-	spec             keystore.Spec
-	usage, origin    string
-	state            string
-	materialID       string
-	resource         access.Resource // with the compiled key policy
-	deactivated      bool            // a generation that verifies and decrypts only
-	material         *material       // nil unless the state is Enabled
-	use              *keyUse         // shared with the snapshots before and after
+	keyFacts
+	state       string
+	materialID  string    // of the current material
+	deactivated bool      // a generation that verifies and decrypts only
+	material    *material // nil unless the state is Enabled
+	use         *keyUse   // shared with the snapshots before and after
 }
 
 // An aliasSnapshot is where an alias points, and, when it is the alias of a
@@ -261,13 +258,10 @@ func (s *Service) loadKey(ctx context.Context, keyARN string, last *keySnapshot)
 	if err != nil {
 		return nil, fmt.Errorf("loading key %s: %w", keyARN, err)
 	}
-	k := &keySnapshot{
-		arn: row.arn, account: row.account, id: row.id, spec: row.spec, usage: row.usage, origin: row.origin,
-		state: row.state, materialID: row.materialID,
-	}
-	if k.resource, err = s.resource(&row); err != nil {
+	if err := s.complete(ctx, &row); err != nil {
 		return nil, err
 	}
+	k := &keySnapshot{keyFacts: row.keyFacts, state: row.state, materialID: row.materialID}
 	if l := s.lineages.Load(); l != nil {
 		if k.deactivated, err = (*l).Deactivated(ctx, row.arn); err != nil {
 			return nil, fmt.Errorf("asking for the generation of %s: %w", row.arn, err)

@@ -19,20 +19,21 @@ type target struct {
 	lineage []resourceName
 }
 
-// find returns what keyID names, in any form. It asks nobody for permission.
-func (s *Service) find(ctx context.Context, call *access.Call, action, keyID string, grantTokens []string) (target, error) {
-	if err := checkGrantTokens(grantTokens); err != nil {
+// find returns what r names, in any form. It asks nobody for permission.
+func (s *Service) find(ctx context.Context, call *access.Call, r *request) (target, error) {
+	if err := checkGrantTokens(r.grantTokens); err != nil {
 		return target{}, err
 	}
-	n, err := parseName(call, keyID)
+	n, err := parseName(call, r.keyID)
 	if err != nil {
 		return target{}, err
 	}
 	t, keyName := target{name: n}, n
 	if n.isAlias() {
+		r.alias = n.name
 		a, err := s.aliasSnapshot(ctx, call, n)
 		if errors.Is(err, errGone) {
-			return target{}, s.missing(ctx, call, action, n)
+			return target{}, s.missing(ctx, call, r.name(), n)
 		}
 		if err != nil {
 			return target{}, err
@@ -41,18 +42,18 @@ func (s *Service) find(ctx context.Context, call *access.Call, action, keyID str
 	}
 	t.key, err = s.keySnapshot(ctx, call, keyName)
 	if errors.Is(err, errGone) {
-		return target{}, s.missing(ctx, call, action, n)
+		return target{}, s.missing(ctx, call, r.name(), n)
 	}
 	return t, err
 }
 
 // findAllowed is find, and then the Guard's answer about the key.
-func (s *Service) findAllowed(ctx context.Context, call *access.Call, action, keyID string, grantTokens []string) (target, error) {
-	t, err := s.find(ctx, call, action, keyID, grantTokens)
+func (s *Service) findAllowed(ctx context.Context, call *access.Call, r *request) (target, error) {
+	t, err := s.find(ctx, call, r)
 	if err != nil {
 		return t, err
 	}
-	return t, s.guard.Check(ctx, call, action, t.key.resource)
+	return t, s.check(ctx, call, r, &t.key.keyFacts)
 }
 
 // usable says whether the key, in its state, of its usage and spec, does

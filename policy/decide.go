@@ -55,6 +55,14 @@ type Question struct {
 	Owner    string     // account that owns the resource
 	Resource Attached   // the resource's policy; Policy is nil where the operation knows none (CreateKey, ListKeys)
 	Identity []Attached // the caller's own policies; none for a root user
+
+	// Boundary bounds what identity policies can allow; Policy is nil where there is none. Session bounds a session: what
+	// none of these policies allows, it may not do; empty where none was given.
+	Boundary Attached
+	Session  []Attached
+
+	// Grant names a grant on the resource that lets the principal do the action; empty where there is none.
+	Grant string
 }
 
 // Decide puts the policies of one request together as AWS KMS does.

@@ -37,6 +37,9 @@ type Request struct {
 	Principal Principal
 	Action    string // "kms:Sign", spelled as AWS spells it
 	Resource  string // ARN; "*" for an operation that has no resource
+
+	// Context answers for condition keys. Nil: the request has none of them.
+	Context Context
 }
 
 // A Principal is who asks, as the caller's credentials proved it.
