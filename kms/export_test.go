@@ -29,6 +29,8 @@ func ParseMarker(operation, scope, marker string) (string, error) {
 	return parseMarker(operation, scope, marker)
 }
 
+const KeysTagged = keysTagged
+
 const BlobHeaderLen = blobHeaderLen
 
 // Snapshots returns how many keys and aliases are kept in memory.
