@@ -87,8 +87,7 @@ func insertKey(tx *sqldb.Tx, k *keyRow, handle []byte, tags []Tag) error {
 		k.materialID, k.created, nil, k.rotationDays, k.rotationNext, k.onDemand, k.gen); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(`INSERT INTO kms_materials (key_arn, material_id, handle, created_at) VALUES ($1, $2, $3, $4)`,
-		k.arn, k.materialID, handle, k.created); err != nil {
+	if err := insertMaterial(tx, k.arn, &materialRow{id: k.materialID, seq: 1, state: materialCurrent, handle: handle, created: k.created}); err != nil {
 		return err
 	}
 	for _, t := range tags {
