@@ -40,7 +40,7 @@ func TestGenerateDataKey(t *testing.T) {
 			if c.size > 8 && bytes.Contains(made.CiphertextBlob, made.Plaintext) {
 				t.Error("the ciphertext holds the plaintext")
 			}
-			n.opens(made.CiphertextBlob, context, made.Plaintext)
+			n.opensAs(made.CiphertextBlob, context, made.Plaintext)
 			_, err := n.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: made.CiphertextBlob})
 			wantError(t, err, "InvalidCiphertextException", "")
 			again := must[*sdk.GenerateDataKeyOutput](t)(n.GenerateDataKey(ctx, &sdk.GenerateDataKeyInput{KeyId: k.KeyId, KeySpec: c.spec, NumberOfBytes: c.bytes}))
@@ -60,8 +60,8 @@ func TestGenerateDataKey(t *testing.T) {
 	})
 }
 
-// opens fails the test unless blob decrypts to plaintext.
-func (n *node) opens(blob []byte, context map[string]string, plaintext []byte) {
+// opensAs fails the test unless blob decrypts to plaintext.
+func (n *node) opensAs(blob []byte, context map[string]string, plaintext []byte) {
 	n.t.Helper()
 	opened := must[*sdk.DecryptOutput](n.t)(n.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: blob, EncryptionContext: context}))
 	if !bytes.Equal(opened.Plaintext, plaintext) {
@@ -87,7 +87,7 @@ func TestGenerateDataKeyPair(t *testing.T) {
 				t.Errorf("%s: %s %s", spec, *made.KeyId, made.KeyPairSpec)
 			}
 			checkPair(t, spec, made.PrivateKeyPlaintext, made.PublicKey)
-			n.opens(made.PrivateKeyCiphertextBlob, context, made.PrivateKeyPlaintext)
+			n.opensAs(made.PrivateKeyCiphertextBlob, context, made.PrivateKeyPlaintext)
 
 			without := must[*sdk.GenerateDataKeyPairWithoutPlaintextOutput](t)(n.GenerateDataKeyPairWithoutPlaintext(ctx, &sdk.GenerateDataKeyPairWithoutPlaintextInput{
 				KeyId: k.KeyId, KeyPairSpec: spec, EncryptionContext: context,

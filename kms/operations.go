@@ -24,6 +24,9 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("GetKeyRotationStatus", s.GetKeyRotationStatus).ReadOnly(),
 			awsapi.Op("GetKeyLastUsage", s.GetKeyLastUsage).ReadOnly(),
 
+			awsapi.Op("ReplicateKey", s.ReplicateKey),
+			awsapi.Op("UpdatePrimaryRegion", s.UpdatePrimaryRegion),
+
 			awsapi.Op("CreateAlias", s.CreateAlias),
 			awsapi.Op("UpdateAlias", s.UpdateAlias),
 			awsapi.Op("DeleteAlias", s.DeleteAlias),

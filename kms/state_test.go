@@ -16,6 +16,7 @@ import (
 type attempt struct {
 	spec  types.KeySpec
 	usage types.KeyUsageType
+	multi bool // of a Multi-Region key
 	// run is given what before made while the key was enabled.
 	before func(n *node, k *types.KeyMetadata) []byte
 	run    func(n *node, k *types.KeyMetadata, made []byte) error
@@ -26,6 +27,7 @@ var (
 	symmetric = attempt{spec: types.KeySpecSymmetricDefault, usage: types.KeyUsageTypeEncryptDecrypt}
 	hmac      = attempt{spec: types.KeySpecHmac256, usage: types.KeyUsageTypeGenerateVerifyMac}
 	agreement = attempt{spec: types.KeySpecEccNistP256, usage: types.KeyUsageTypeKeyAgreement}
+	multi     = attempt{spec: types.KeySpecHmac256, usage: types.KeyUsageTypeGenerateVerifyMac, multi: true}
 	kem       = attempt{spec: types.KeySpecMlKem768, usage: types.KeyUsageTypeEncapsulateDecapsulate}
 )
 
@@ -118,6 +120,17 @@ var everyOperation = map[string]attempt{
 		func(n *node, k *types.KeyMetadata) []byte { n.alias("alias/gone-"+*k.KeyId, k); return nil },
 		func(n *node, k *types.KeyMetadata, _ []byte) error {
 			_, err := n.DeleteAlias(ctx, &sdk.DeleteAliasInput{AliasName: ptr("alias/gone-" + *k.KeyId)})
+			return err
+		}),
+
+	"ReplicateKey": multi.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.ReplicateKey(ctx, &sdk.ReplicateKeyInput{KeyId: k.KeyId, ReplicaRegion: ptr("us-east-1")})
+		return err
+	}),
+	"UpdatePrimaryRegion": multi.with(
+		func(n *node, k *types.KeyMetadata) []byte { n.replicate(k, "us-east-1"); return nil },
+		func(n *node, k *types.KeyMetadata, _ []byte) error {
+			_, err := n.UpdatePrimaryRegion(ctx, &sdk.UpdatePrimaryRegionInput{KeyId: k.KeyId, PrimaryRegion: ptr("us-east-1")})
 			return err
 		}),
 
@@ -233,6 +246,9 @@ var stateTable = map[string][2]string{
 
 	"CancelKeyDeletion": {notPending, ""},
 
+	"ReplicateKey":        {disabled, pending},
+	"UpdatePrimaryRegion": {disabled, "KMSInvalidStateException: %s is pending replica deletion."},
+
 	"Sign":               {disabled, pending},
 	"Verify":             {disabled, pending},
 	"GetPublicKey":       {disabled, pending},
@@ -275,7 +291,7 @@ func TestEveryOperationInEveryState(t *testing.T) {
 				enabled = notPending
 			}
 			for i, state := range []types.KeyState{types.KeyStateEnabled, types.KeyStateDisabled, types.KeyStatePendingDeletion} {
-				k := n.create(a.spec, a.usage)
+				k := n.createWith(&sdk.CreateKeyInput{KeySpec: a.spec, KeyUsage: a.usage, MultiRegion: &a.multi})
 				var made []byte
 				if a.before != nil {
 					made = a.before(n, k)
