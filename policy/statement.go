@@ -129,6 +129,7 @@ type principals struct {
 	everyone bool
 	accounts []string
 	arns     []string
+	ids      []string // unique ids of users and roles, which stand for one of a name and not for the next
 	services []string
 
 	federated []string // OIDC providers; of trust policies
@@ -176,6 +177,11 @@ func (p *principals) named(who *Principal, roles bool) bool {
 			return true
 		}
 	}
+	for _, id := range p.ids {
+		if who.UserID == id || roles && len(who.UserID) > len(id) && who.UserID[len(id)] == ':' && strings.HasPrefix(who.UserID, id) {
+			return true
+		}
+	}
 	return false
 }
 
@@ -199,6 +205,7 @@ func (p *principals) names() []string {
 	}
 	all = append(all, p.accounts...)
 	all = append(all, p.arns...)
+	all = append(all, p.ids...)
 	all = append(all, p.services...)
 	return append(all, p.federated...)
 }
@@ -211,6 +218,10 @@ func (p *principals) add(text string) (problem string) {
 	}
 	if arn.IsAccount(text) {
 		p.accounts = append(p.accounts, text)
+		return ""
+	}
+	if IsUniqueID(text) {
+		p.ids = append(p.ids, text)
 		return ""
 	}
 	const invalid = "is not a principal: give an account id, or the ARN of an account root, user, role or session"
@@ -235,6 +246,12 @@ func (p *principals) add(text string) (problem string) {
 		return invalid
 	}
 	return ""
+}
+
+// IsUniqueID reports whether a principal is named by the unique id that a user (AIDA…) or role (AROA…) keeps for its life.
+func IsUniqueID(name string) bool {
+	return len(name) == 21 && (strings.HasPrefix(name, "AIDA") || strings.HasPrefix(name, "AROA")) &&
+		strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == ""
 }
 
 // addService takes one entry of {"Service": …}.
