@@ -62,12 +62,9 @@ func (s *Service) readKin(ctx context.Context, k *keyRow) error {
 // configuration tells the primary key and its replicas, as every kin does.
 func (k *keyRow) configuration() *MultiRegionConfiguration {
 	c := &MultiRegionConfiguration{
-		MultiRegionKeyType: MultiRegionKeyTypeReplica,
+		MultiRegionKeyType: k.multiRegionType(),
 		PrimaryKey:         &MultiRegionKey{Arn: k.in(k.primaryRegion).arn(), Region: k.primaryRegion},
 		ReplicaKeys:        []MultiRegionKey{},
-	}
-	if k.isPrimary() {
-		c.MultiRegionKeyType = MultiRegionKeyTypePrimary
 	}
 	for _, region := range k.kin {
 		if region != k.primaryRegion {
@@ -120,7 +117,9 @@ func (s *Service) ReplicateKey(ctx context.Context, call *access.Call, in *Repli
 // replicate is one attempt; sqldb.ErrConflict when the primary key changed
 // meanwhile.
 func (s *Service) replicate(ctx context.Context, call *access.Call, n resourceName, in *ReplicateKeyRequest) (*keyRow, error) {
-	primary, err := s.findKey(ctx, call, &request{operation: "ReplicateKey", keyID: in.KeyId}, n)
+	primary, err := s.findKey(ctx, call, &request{
+		operation: "ReplicateKey", keyID: in.KeyId, replicaRegion: in.ReplicaRegion, tags: in.Tags, bypass: in.BypassPolicyLockoutSafetyCheck,
+	}, n)
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +215,7 @@ func (s *Service) UpdatePrimaryRegion(ctx context.Context, call *access.Call, in
 // movePrimary is one attempt; sqldb.ErrConflict when one of the two keys changed
 // meanwhile.
 func (s *Service) movePrimary(ctx context.Context, call *access.Call, n resourceName, in *UpdatePrimaryRegionRequest) error {
-	r := &request{operation: "UpdatePrimaryRegion", keyID: in.KeyId}
+	r := &request{operation: "UpdatePrimaryRegion", keyID: in.KeyId, primaryRegion: in.PrimaryRegion}
 	primary, err := s.findKey(ctx, call, r, n)
 	if err != nil {
 		return err
