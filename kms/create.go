@@ -62,9 +62,7 @@ func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKe
 		if err := insertKey(tx, k, in.Tags); err != nil {
 			return err
 		}
-		_, err := tx.Exec(`INSERT INTO kms_materials (key_arn, material_id, handle, created_at) VALUES ($1, $2, $3, $4)`,
-			k.arn, k.materialID, handle, k.created)
-		return err
+		return insertMaterial(tx, k.arn, &materialRow{id: k.materialID, seq: 1, state: materialCurrent, handle: handle, created: k.created})
 	})
 	if err != nil {
 		s.discard(context.WithoutCancel(ctx), k, handle)

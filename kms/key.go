@@ -107,6 +107,7 @@ var crossAccount = map[string]bool{
 	"DescribeKey": true, "GetPublicKey": true, "GetKeyRotationStatus": true,
 	"Sign": true, "Verify": true, "Encrypt": true, "Decrypt": true, "ReEncrypt": true,
 	"GenerateMac": true, "VerifyMac": true, "DeriveSharedSecret": true, "Encapsulate": true, "Decapsulate": true,
+	"GenerateDataKey": true, "GenerateDataKeyWithoutPlaintext": true, "GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true,
 }
 
 // findKey reads the row of the key that n names, for an operation that works

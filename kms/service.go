@@ -63,7 +63,8 @@ type Lineages interface {
 	// for the alias, newest first; empty when the alias is no lineage.
 	Lineage(ctx context.Context, aliasARN string) ([]string, error)
 	// Deactivated reports whether the key may no longer originate: no Sign,
-	// Encrypt, GenerateMac, Encapsulate, nor be the destination of ReEncrypt.
+	// Encrypt, GenerateDataKey, GenerateMac, Encapsulate, nor be the destination
+	// of ReEncrypt.
 	Deactivated(ctx context.Context, keyARN string) (bool, error)
 }
 

@@ -96,6 +96,11 @@ var stateRules = map[string]rule{
 	"DeriveSharedSecret": whenEnabled,
 	"Encapsulate":        whenEnabled,
 	"Decapsulate":        whenEnabled,
+
+	"GenerateDataKey":                     whenEnabled,
+	"GenerateDataKeyWithoutPlaintext":     whenEnabled,
+	"GenerateDataKeyPair":                 whenEnabled,
+	"GenerateDataKeyPairWithoutPlaintext": whenEnabled,
 }
 
 // checkState says whether operation may use the key arn while it is in state:
@@ -142,6 +147,11 @@ var usageFor = map[string]string{
 	"DeriveSharedSecret": KeyUsageTypeKeyAgreement,
 	"Encapsulate":        KeyUsageTypeEncapsulateDecapsulate,
 	"Decapsulate":        KeyUsageTypeEncapsulateDecapsulate,
+
+	"GenerateDataKey":                     KeyUsageTypeEncryptDecrypt,
+	"GenerateDataKeyWithoutPlaintext":     KeyUsageTypeEncryptDecrypt,
+	"GenerateDataKeyPair":                 KeyUsageTypeEncryptDecrypt,
+	"GenerateDataKeyPairWithoutPlaintext": KeyUsageTypeEncryptDecrypt,
 }
 
 // checkUsage says whether a key made for usage, with these algorithms, does

@@ -159,6 +159,22 @@ var everyOperation = map[string]attempt{
 			_, err := n.ReEncrypt(ctx, &sdk.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: k.KeyId})
 			return err
 		}),
+	"GenerateDataKey": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.GenerateDataKey(ctx, &sdk.GenerateDataKeyInput{KeyId: k.KeyId, KeySpec: types.DataKeySpecAes256})
+		return err
+	}),
+	"GenerateDataKeyWithoutPlaintext": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.GenerateDataKeyWithoutPlaintext(ctx, &sdk.GenerateDataKeyWithoutPlaintextInput{KeyId: k.KeyId, KeySpec: types.DataKeySpecAes256})
+		return err
+	}),
+	"GenerateDataKeyPair": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.GenerateDataKeyPair(ctx, &sdk.GenerateDataKeyPairInput{KeyId: k.KeyId, KeyPairSpec: types.DataKeyPairSpecEccNistP256})
+		return err
+	}),
+	"GenerateDataKeyPairWithoutPlaintext": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.GenerateDataKeyPairWithoutPlaintext(ctx, &sdk.GenerateDataKeyPairWithoutPlaintextInput{KeyId: k.KeyId, KeyPairSpec: types.DataKeyPairSpecEccNistP256})
+		return err
+	}),
 	"GenerateMac": hmac.doing(func(n *node, k *types.KeyMetadata) error {
 		_, err := n.GenerateMac(ctx, &sdk.GenerateMacInput{KeyId: k.KeyId, Message: []byte("m"), MacAlgorithm: types.MacAlgorithmSpecHmacSha256})
 		return err
@@ -244,6 +260,11 @@ var stateTable = map[string][2]string{
 	"DeriveSharedSecret": {disabled, pending},
 	"Encapsulate":        {disabled, pending},
 	"Decapsulate":        {disabled, pending},
+
+	"GenerateDataKey":                     {disabled, pending},
+	"GenerateDataKeyWithoutPlaintext":     {disabled, pending},
+	"GenerateDataKeyPair":                 {disabled, pending},
+	"GenerateDataKeyPairWithoutPlaintext": {disabled, pending},
 }
 
 const (
