@@ -34,6 +34,7 @@ func (g *Guard) Finish(ctx context.Context, call *Call, errorCode, errorMessage 
 	w := writers.Get().(*writer)
 	defer w.release()
 	w.fill(call)
+	w.record.Decided = !call.ReadOnly && len(call.decisions) > 0
 	w.record.ErrorCode, w.record.ErrorMessage = errorCode, cut(errorMessage, maxErrorMessage)
 	if len(call.decisions) > 0 {
 		w.buf = append(w.buf, `{"phase":"outcome","decisions":[`...)

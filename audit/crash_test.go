@@ -468,25 +468,28 @@ func TestEverySyncsBeforeAppendReturns(t *testing.T) {
 }
 
 // With an interval, what changes something is on the disk before its Append
-// returns all the same; a use, a look and a refusal are not waited for.
+// returns all the same; a use, a look, a refusal, and how a change ended that
+is on the disk as decided, are not waited for.
 func TestIntervalSyncsChangesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, f := openFlaky(t, t.TempDir(), audit.Options{Sync: audit.Interval, Interval: time.Hour})
 		for _, c := range []struct {
 			name     string
 			readOnly bool
+			decided  bool
 			code     string
 			syncs    int64 // afterwards
 		}{
-			{"a use", true, "", 0},
-			{"a refused use", true, "AccessDenied", 0},
-			{"a refused change", false, "AccessDenied", 0},
-			{"a change", false, "", 1},
-			{"another use", true, "", 1},
-			{"another change", false, "", 2},
+			{"a use", true, false, "", 0},
+			{"a refused use", true, false, "AccessDenied", 0},
+			{"a refused change", false, false, "AccessDenied", 0},
+			{"a change", false, false, "", 1},
+			{"how it ended", false, true, "", 1},
+			{"another use", true, false, "", 1},
+			{"another change", false, false, "", 2},
 		} {
 			r := sample()
-			r.ReadOnly, r.ErrorCode = c.readOnly, c.code
+			r.ReadOnly, r.Decided, r.ErrorCode = c.readOnly, c.decided, c.code
 			if err := l.Append(t.Context(), r); err != nil {
 				t.Fatal(err)
 			}

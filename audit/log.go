@@ -36,11 +36,11 @@ const (
 	// Every makes Append return when the record is on the disk: neither a crash
 	// nor a power failure loses it. Concurrent appends share one sync.
 	Every SyncMode = iota
-	// Interval does the same for records of what changes something (not
-	// ReadOnly, no ErrorCode). For all others Append returns when the operating
-	// system has the record, and they are synced at least every
+	// Interval does the same for records of what will change something (not
+	// ReadOnly, no ErrorCode, not Decided). For all others Append returns when the
+	// operating system has the record, and they are synced at least every
 	// Options.Interval: a crash of the process loses nothing, one of the machine
-	// the uses and refusals since the last sync.
+	// the uses and refusals, and the outcomes of decided changes, since the last sync.
 	Interval
 )
 
@@ -204,7 +204,7 @@ func (l *Log) Append(ctx context.Context, r *Record) error {
 	}
 	b := l.open
 	b.bodies = append(b.bodies, body)
-	b.sync = b.sync || l.o.Sync == Every || !r.ReadOnly && r.ErrorCode == ""
+	b.sync = b.sync || l.o.Sync == Every || !r.ReadOnly && !r.Decided && r.ErrorCode == ""
 	first := len(b.bodies) == 1
 	l.mu.Unlock()
 	if first {

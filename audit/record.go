@@ -46,6 +46,10 @@ type Record struct {
 	Resources           []Resource
 	EventType           string // empty: APICall
 	RecipientAccountID  string
+
+	// Decided says that this is the outcome of a change whose decision was recorded before, by an Append that
+	// returned. It is not written.
+	Decided bool
 }
 
 // Identity is CloudTrail's userIdentity.

@@ -54,7 +54,7 @@ func measureHistory(ctx context.Context, o options, dir string) error {
 		Name: "old", Alias: "alias/old", Schedule: "rate(2 days)", Lead: rotation.Duration(time.Hour),
 		Overlap: rotation.Duration(24 * time.Hour), Suspend: rotation.Duration(time.Hour),
 	}
-	if err := k.native(ctx, cfg.HTTPClient, "PutPolicy", &rotation.PutPolicyInput{Policy: policy}); err != nil {
+	if err := k.native(ctx, cfg.HTTPClient, "PutPolicy", &rotation.PutPolicyInput{Policy: policy}, nil); err != nil {
 		return err
 	}
 	marks := map[int]time.Duration{} // turn → CPU time used until then

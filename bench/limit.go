@@ -59,6 +59,7 @@ func serveLimit(ctx context.Context, addr string) error {
 		Mac                 []byte `json:",omitzero"`
 		MacAlgorithm        string `json:",omitzero"`
 		CiphertextBlob      []byte `json:",omitzero"`
+		Plaintext           []byte `json:",omitzero"`
 		EncryptionAlgorithm string `json:",omitzero"`
 	}
 	handler := func(w http.ResponseWriter, r *http.Request) {
@@ -83,6 +84,10 @@ func serveLimit(ctx context.Context, addr string) error {
 			h.Write(in.Message)
 			out.Mac = h.Sum(nil)
 			out.MacAlgorithm = in.MacAlgorithm
+		case strings.HasSuffix(op, ".GenerateDataKey"):
+			out.Plaintext = make([]byte, 32)
+			rand.Read(out.Plaintext)
+			out.CiphertextBlob = gcm.Seal(nil, nil, out.Plaintext, nil)
 		case strings.HasSuffix(op, ".Encrypt"):
 			out.CiphertextBlob = gcm.Seal(nil, nil, in.Plaintext, nil)
 			out.EncryptionAlgorithm = "SYMMETRIC_DEFAULT"

@@ -46,14 +46,17 @@ func main() {
 	var o options
 	limit := flag.String("limit-server", "", "be the limit server on this address (used by the benchmark itself)")
 	flag.BoolVar(&o.json, "json", false, "print one JSON object a line")
-	flag.StringVar(&o.ops, "ops", "sign-p256,mac-256,encrypt-64,sign-rsa2048", "operations, in this order")
+	flag.StringVar(&o.ops, "ops", "sign-p256,mac-256,encrypt-64,datakey-256,sign-rsa2048,sign-p256+rules,mac-256+rules,encrypt-64+rules,sign-p256+grants,encrypt-64+grants",
+		"operations, in this order; +rules: by alias, under a key policy of 5 statements with 3 conditions and with 50 grants on the key; +grants: allowed by nothing but one of the 50")
 	flag.IntVar(&o.connections, "connections", 16, "connections of the load generator")
 	flag.DurationVar(&o.duration, "duration", 5*time.Second, "how long each operation is measured")
 	flag.StringVar(&o.keyturn, "keyturn", "", "keyturn binary (default: build this tree's)")
 	flag.StringVar(&o.openbao, "openbao", "", "OpenBao binary to measure as well")
 	flag.StringVar(&o.endpoint, "endpoint", "", "URL of an AWS KMS endpoint to measure as well; credentials from the environment. Requests only: its CPU cannot be seen")
-	flag.StringVar(&o.what, "what", "ops,size,turning,history", "what to measure: ops (CPU a request), size (memory and start), turning (latency while lineages turn), history (a turn of an old lineage)")
-	flag.IntVar(&o.keys, "keys", 100_000, "keys for -what size")
+	flag.StringVar(&o.what, "what", "ops,size,turning,history,creates,pages",
+		"what to measure: ops (CPU a request), size (memory and start), turning (latency while lineages turn), history (a turn of an old lineage), "+
+			"creates (CreateKey beside bare commits), pages (the first and the last page of a list)")
+	flag.IntVar(&o.keys, "keys", 100_000, "keys for -what size and pages")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -106,8 +109,12 @@ func run(ctx context.Context, o options) error {
 			err = measureTurning(ctx, o, dir)
 		case "history":
 			err = measureHistory(ctx, o, dir)
+		case "creates":
+			err = measureCreates(ctx, o, dir)
+		case "pages":
+			err = measurePages(ctx, o, dir)
 		default:
-			err = fmt.Errorf("-what %q: it is ops, size, turning or history", what)
+			err = fmt.Errorf("-what %q: it is ops, size, turning, history, creates or pages", what)
 		}
 		if err != nil {
 			return err

@@ -224,12 +224,14 @@ var kinds = map[string]struct {
 	"sign-rsa2048": {types.KeySpecRsa2048, types.KeyUsageTypeSignVerify},
 	"mac-256":      {types.KeySpecHmac256, types.KeyUsageTypeGenerateVerifyMac},
 	"encrypt-64":   {types.KeySpecSymmetricDefault, types.KeyUsageTypeEncryptDecrypt},
+	"datakey-256":  {types.KeySpecSymmetricDefault, types.KeyUsageTypeEncryptDecrypt},
 }
 
 // kmsRequest is the wire form of one operation.
 func kmsRequest(op, key string) (target string, body []byte, err error) {
 	text := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("k"), 64))
 	in := map[string]string{"KeyId": key}
+	op, _, _ = strings.Cut(op, "+")
 	switch op {
 	case "sign-p256":
 		target, in["Message"], in["SigningAlgorithm"] = "Sign", text, "ECDSA_SHA_256"
@@ -239,8 +241,10 @@ func kmsRequest(op, key string) (target string, body []byte, err error) {
 		target, in["Message"], in["MacAlgorithm"] = "GenerateMac", text, "HMAC_SHA_256"
 	case "encrypt-64":
 		target, in["Plaintext"] = "Encrypt", text
+	case "datakey-256":
+		target, in["KeySpec"] = "GenerateDataKey", "AES_256"
 	default:
-		return "", nil, fmt.Errorf("operation %q is not one of sign-p256, sign-rsa2048, mac-256, encrypt-64", op)
+		return "", nil, fmt.Errorf("operation %q is not one of sign-p256, sign-rsa2048, mac-256, encrypt-64, datakey-256", op)
 	}
 	body, err = json.Marshal(in, json.Deterministic(true))
 	return "TrentService." + target, body, err
@@ -248,7 +252,8 @@ func kmsRequest(op, key string) (target string, body []byte, err error) {
 
 // signedLoad makes a key with an alias for op and signs requests for it.
 func signedLoad(ctx context.Context, addr string, cfg aws.Config, sdk *kms.Client, op string) (*load, error) {
-	kind, ok := kinds[op]
+	base, under, _ := strings.Cut(op, "+")
+	kind, ok := kinds[base]
 	if !ok {
 		return nil, errNotOffered
 	}
@@ -264,36 +269,55 @@ func signedLoad(ctx context.Context, addr string, cfg aws.Config, sdk *kms.Clien
 	if err != nil {
 		return nil, err
 	}
+	if under != "" {
+		k := &keyturn{addr: addr, aws: cfg, sdk: sdk}
+		if cfg, err = k.restrict(ctx, under, *key.KeyMetadata.KeyId, strings.TrimPrefix(target, "TrentService.")); err != nil {
+			return nil, err
+		}
+		if under == "grants" { // a grant speaks of the key, however it is named
+			if _, body, err = kmsRequest(op, *key.KeyMetadata.Arn); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return signRequests(ctx, addr, cfg, target, body)
 }
 
 // signRequests signs the same request at 64 moments, so that the server sees
 // different signatures, all valid for some minutes.
 func signRequests(ctx context.Context, addr string, cfg aws.Config, target string, body []byte) (*load, error) {
+	l := &load{addr: addr}
+	for i := range 64 {
+		one, err := signAt(ctx, addr, cfg, target, body, time.Now().Add(time.Duration(-i)*time.Second))
+		if err != nil {
+			return nil, err
+		}
+		l.requests = append(l.requests, one)
+	}
+	return l, nil
+}
+
+// signAt signs one request.
+func signAt(ctx context.Context, addr string, cfg aws.Config, target string, body []byte, at time.Time) ([]byte, error) {
 	creds, err := cfg.Credentials.Retrieve(ctx)
 	if err != nil {
 		return nil, err
 	}
 	hash := sha256.Sum256(body)
-	l := &load{addr: addr}
-	for i := range 64 {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/", bytes.NewReader(body))
-		if err != nil {
-			return nil, err
-		}
-		req.Header.Set("Content-Type", "application/x-amz-json-1.1")
-		req.Header.Set("X-Amz-Target", target)
-		at := time.Now().Add(time.Duration(-i) * time.Second)
-		if err := v4.NewSigner().SignHTTP(ctx, creds, req, hex.EncodeToString(hash[:]), "kms", cfg.Region, at); err != nil {
-			return nil, err
-		}
-		headers := map[string]string{}
-		for name := range req.Header {
-			headers[name] = req.Header.Get(name)
-		}
-		l.requests = append(l.requests, plainRequest(addr, "/", headers, body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
 	}
-	return l, nil
+	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	req.Header.Set("X-Amz-Target", target)
+	if err := v4.NewSigner().SignHTTP(ctx, creds, req, hex.EncodeToString(hash[:]), "kms", cfg.Region, at); err != nil {
+		return nil, err
+	}
+	headers := map[string]string{}
+	for name := range req.Header {
+		headers[name] = req.Header.Get(name)
+	}
+	return plainRequest(addr, "/", headers, body), nil
 }
 
 // plainRequest is a whole HTTP/1.1 request as bytes.

@@ -61,7 +61,7 @@ func measureTurning(ctx context.Context, o options, dir string) error {
 			Name: fmt.Sprintf("turning-%d", i), Alias: alias, Schedule: "rate(10 seconds)", MaxKeysPerDay: 100_000,
 			Lead: rotation.Duration(2 * time.Second), Overlap: rotation.Duration(3 * time.Second),
 		}
-		if err := k.native(ctx, http.DefaultClient, "PutPolicy", &rotation.PutPolicyInput{Policy: policy}); err != nil {
+		if err := k.native(ctx, http.DefaultClient, "PutPolicy", &rotation.PutPolicyInput{Policy: policy}, nil); err != nil {
 			return err
 		}
 	}
@@ -85,8 +85,8 @@ func measureTurning(ctx context.Context, o options, dir string) error {
 	return nil
 }
 
-// native does one of Keyturn's own operations.
-func (k *keyturn) native(ctx context.Context, client aws.HTTPClient, operation string, in any) error {
+// native does one of Keyturn's own operations. out may be nil.
+func (k *keyturn) native(ctx context.Context, client aws.HTTPClient, operation string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
@@ -114,5 +114,8 @@ func (k *keyturn) native(ctx context.Context, client aws.HTTPClient, operation s
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<12))
 		return fmt.Errorf("%s: %s: %s", operation, resp.Status, text)
 	}
-	return nil
+	if out == nil {
+		return nil
+	}
+	return json.UnmarshalRead(resp.Body, out)
 }

@@ -2,8 +2,6 @@ package kms
 
 import (
 	"context"
-	"slices"
-	"strings"
 
 	"github.com/keyturn/keyturn/access"
 	"github.com/keyturn/keyturn/keystore"
@@ -26,6 +24,17 @@ type keyFacts struct {
 // multiRegion reports whether the key is one of a Multi-Region key.
 func (k *keyFacts) multiRegion() bool { return k.primaryRegion != "" }
 
+// multiRegionType is PRIMARY or REPLICA, or empty for a key of one Region.
+func (k *keyFacts) multiRegionType() string {
+	switch k.primaryRegion {
+	case "":
+		return ""
+	case k.region:
+		return MultiRegionKeyTypePrimary
+	}
+	return MultiRegionKeyTypeReplica
+}
+
 // A request is what an operation asks of a key, for those who decide about it:
 // who it is for, and what its condition keys are. Members that the operation
 // does not have are zero.
@@ -37,11 +46,31 @@ type request struct {
 
 	context map[string]string // the encryption context; nil: the operation takes none, or none was given
 
-	encryptionAlgorithm   string
+	encryptionAlgorithm   string // also of the data key operations, which have no such member
 	signingAlgorithm      string
 	macAlgorithm          string
 	keyAgreementAlgorithm string
-	messageType           string
+	messageType           string // empty in Sign and Verify: RAW
+	dataKeyPairSpec       string // GenerateDataKeyPair*: KeyPairSpec
+
+	wrappingAlgorithm string // GetParametersForImport
+	wrappingKeySpec   string
+	expirationModel   string // ImportKeyMaterial, as given: empty where the default holds
+	validTo           int64  // ImportKeyMaterial, µs
+
+	pendingWindowInDays  int32  // ScheduleKeyDeletion, with the default filled in
+	rotationPeriodInDays int32  // EnableKeyRotation, with the default filled in
+	primaryRegion        string // UpdatePrimaryRegion
+	replicaRegion        string // ReplicateKey
+
+	tags    []Tag    // CreateKey, ReplicateKey, TagResource: those to be given
+	tagKeys []string // UntagResource: those to be taken
+	bypass  bool     // CreateKey, ReplicateKey, PutKeyPolicy: BypassPolicyLockoutSafetyCheck
+
+	sameKey string // ReEncrypt: "true" when source and destination are one key, else "false"
+
+	grant          *CreateGrantRequest // CreateGrant; context is then that of its constraint
+	forAWSResource string              // CreateGrant, ListGrants, RevokeGrant: "true" when a service asks on the caller's behalf, else "false"
 
 	alias string // that the key was named by, "alias/x"; empty when by id
 }
@@ -68,20 +97,4 @@ type question struct {
 	service *Service
 	request *request
 	key     *keyFacts
-}
-
-// Values implements policy.Context.
-func (q *question) Values(k policy.Key, dst []string) ([]string, bool) {
-	key := q.key
-	switch k.Name {
-	case policy.AWSResourceTag:
-		i, ok := slices.BinarySearchFunc(key.tags, k.Suffix, func(t Tag, name string) int { return strings.Compare(t.TagKey, name) })
-		if !ok {
-			return dst, false
-		}
-		return append(dst, key.tags[i].TagValue), true
-	case policy.KMSResourceAliases:
-		return append(dst, key.aliases...), len(key.aliases) > 0
-	}
-	return dst, false
 }
