@@ -89,8 +89,11 @@ func decide(caller *Caller, action string, r *Resource, grant string, buf []poli
 }
 
 func resourcePolicyName(r *Resource) string {
-	if r.Type == "AWS::KMS::Key" {
+	switch r.Type {
+	case "AWS::KMS::Key":
 		return "key policy"
+	case roles.typ:
+		return "trust policy"
 	}
 	return "resource policy"
 }

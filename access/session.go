@@ -188,7 +188,7 @@ func (g *Guard) session(ctx context.Context, accessKeyID, token string) (*Creden
 // openToken opens a session token. It says nothing about whether the session still stands.
 func (g *Guard) openToken(accessKeyID, token string) (*statement, error) {
 	sealed, err := base64.StdEncoding.Strict().DecodeString(token)
-	if err != nil {
+	if err != nil || base64.StdEncoding.EncodedLen(len(sealed)) != len(token) { // line ends were passed over
 		return nil, ErrInvalidToken
 	}
 	text, err := g.sealer.Open(sealed, sessionName(accessKeyID))
