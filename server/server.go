@@ -303,7 +303,7 @@ func engineCredential(guard *access.Guard, account string) (aws.CredentialsProvi
 	id, secret := "ASIA"+rand.Text()[:16], rand.Text()+rand.Text()
 	err := guard.AddEphemeral(access.EphemeralCredential{
 		AccessKeyID: id, Secret: access.NewSecret(secret), Account: account, Type: access.AssumedRole,
-		PrincipalARN: "arn:aws:sts::" + account + ":assumed-role/keyturn/engine", Policy: []byte(enginePolicy),
+		PrincipalARN: "arn:aws:sts::" + account + ":assumed-role/" + access.EngineRole + "/engine", Policy: []byte(enginePolicy),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("making the engine's credential: %w", err)
