@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/keyturn/keyturn/arn"
 	"github.com/keyturn/keyturn/policy"
@@ -183,52 +182,4 @@ func (g *Guard) EnsureAccount(ctx context.Context, account string) error {
 		return fmt.Errorf("making account: %w", err)
 	}
 	return nil
-}
-
-// UnknownPrincipal returns the first principal that a resource policy names and that does not exist, "" when all do. AWS
-// refuses to store such a policy. Known are the accounts, users and roles of the database and the principals of ephemeral
-// credentials; services and OIDC providers are taken at their word. A session is known when its role is.
-func (g *Guard) UnknownPrincipal(ctx context.Context, p *policy.Policy) (string, error) {
-	live := g.livePrincipals()
-	for _, name := range p.Principals() {
-		if name == "*" || live[name] {
-			continue
-		}
-		a, err := arn.Parse(name)
-		query, args := `SELECT COUNT(*) FROM accounts WHERE id = $1`, []any{name}
-		switch typ, id := a.Cut(); {
-		case arn.IsAccount(name):
-		case err != nil:
-			continue // a service
-		case a.Service == "iam" && (typ == users.noun || typ == roles.noun):
-			// Paths and names hold no character by which two pairs could make one text.
-			query, args = `SELECT COUNT(*) FROM `+typ+`s WHERE account = $1 AND path || name = $2`, []any{a.Account, "/" + id}
-		case a.Service == "iam" && typ == "oidc-provider":
-			continue
-		case a.Service == "sts" && typ == "assumed-role":
-			role, _, _ := strings.Cut(id, "/")
-			query, args = `SELECT COUNT(*) FROM roles WHERE account = $1 AND name = $2`, []any{a.Account, role}
-		default:
-			return name, nil
-		}
-		found := 0
-		if err := g.db.QueryRow(ctx, query, args...).Scan(&found); err != nil {
-			return "", fmt.Errorf("finding principal: %w", err)
-		}
-		if found == 0 {
-			return name, nil
-		}
-	}
-	return "", nil
-}
-
-// livePrincipals are the accounts, users, roles and sessions of ephemeral credentials.
-func (g *Guard) livePrincipals() map[string]bool {
-	live := map[string]bool{}
-	g.ephemeral.Range(func(_, v any) bool {
-		c := v.(*ephemeral).credential.Caller
-		live[c.Account], live[c.ARN], live[c.RoleARN] = true, true, true
-		return true
-	})
-	return live
 }

@@ -109,11 +109,16 @@ func (g *Guard) checkPrincipals(ctx context.Context, trust string) error {
 	if err != nil {
 		return errorf("MalformedPolicyDocumentException", "%s", err)
 	}
-	unknown, err := g.UnknownPrincipal(ctx, p)
-	if err == nil && unknown != "" {
-		err = errorf("MalformedPolicyDocumentException", "Invalid principal in policy: %q", unknown)
+	for _, name := range p.Principals() {
+		_, found, err := g.PrincipalID(ctx, name)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return errorf("MalformedPolicyDocumentException", "Invalid principal in policy: %q", name)
+		}
 	}
-	return err
+	return nil
 }
 
 type GetRoleInput struct{ RoleName string }
