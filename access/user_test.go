@@ -89,9 +89,11 @@ func TestUserPolicies(t *testing.T) {
 			wantCode(t, err, "NoSuchEntityException")
 		}
 		conditional := `{"Statement": {"Sid": "MFA", "Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {"Bool": {"aws:MultiFactorAuthPresent": "true"}}}}`
+		must(h, admin, "PutUserPolicy", h.PutUserPolicy, access.PutUserPolicyInput{UserName: "alice", PolicyName: "p1", PolicyDocument: conditional})
+		conditional = strings.Replace(conditional, "aws:Multi", "aws:Many", 1)
 		_, err = do(h, admin, "PutUserPolicy", h.PutUserPolicy, access.PutUserPolicyInput{UserName: "alice", PolicyName: "p1", PolicyDocument: conditional})
 		wantCode(t, err, "MalformedPolicyDocumentException")
-		if err == nil || !strings.Contains(err.Error(), `statement "MFA": Condition`) {
+		if err == nil || !strings.Contains(err.Error(), `statement "MFA": Condition Bool: "aws:ManyFactorAuthPresent"`) {
 			t.Errorf("error %v does not name the statement", err)
 		}
 	})

@@ -75,7 +75,7 @@ func TestPutKeyPolicyRefusals(t *testing.T) {
 		for _, c := range []struct{ name, policy, code, message string }{
 			{"default", `{"Version":"2012-10-17"`, "MalformedPolicyDocumentException", "*"},
 			{
-				"default", `{"Version":"2012-10-17","Statement":[{"Sid":"OnlyFromHome","Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*","Condition":{"Bool":{"aws:SecureTransport":"true"}}}]}`,
+				"default", `{"Version":"2012-10-17","Statement":[{"Sid":"OnlyFromHome","Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*","Condition":{"IpAddress":{"aws:SourceIP":"home"}}}]}`,
 				"MalformedPolicyDocumentException", `statement "OnlyFromHome"…`,
 			},
 			{"default", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"*"}]}`, "MalformedPolicyDocumentException", "*"},

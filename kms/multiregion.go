@@ -62,12 +62,9 @@ func (s *Service) readKin(ctx context.Context, k *keyRow) error {
 // configuration tells the primary key and its replicas, as every kin does.
 func (k *keyRow) configuration() *MultiRegionConfiguration {
 	c := &MultiRegionConfiguration{
-		MultiRegionKeyType: MultiRegionKeyTypeReplica,
+		MultiRegionKeyType: k.multiRegionType(),
 		PrimaryKey:         &MultiRegionKey{Arn: k.in(k.primaryRegion).arn(), Region: k.primaryRegion},
 		ReplicaKeys:        []MultiRegionKey{},
-	}
-	if k.isPrimary() {
-		c.MultiRegionKeyType = MultiRegionKeyTypePrimary
 	}
 	for _, region := range k.kin {
 		if region != k.primaryRegion {
