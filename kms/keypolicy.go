@@ -40,7 +40,7 @@ func (s *Service) checkKeyPolicy(call *access.Call, keyARN, document string, byp
 		Principal: policy.Principal{ARN: access.RootARN(call.Account), Account: call.Account, UserID: call.Account, Root: true},
 		Action:    "kms:PutKeyPolicy", Resource: keyARN,
 	}
-	if !s.guard.Allows(call.Caller, "kms:PutKeyPolicy", r) && p.Evaluate(&account).Effect != policy.Allow {
+	if !s.guard.Allows(call, "kms:PutKeyPolicy", r) && p.Evaluate(&account).Effect != policy.Allow {
 		return awsapi.Errorf("MalformedPolicyDocumentException",
 			"The new key policy will not allow you to update the key policy in the future.")
 	}
