@@ -42,9 +42,10 @@ type Call struct {
 
 	decisions []decision
 	first     [1]decision // backs decisions, so that the common call allocates nothing
-	reasons   [3]policy.Reason
+	reasons   [5]policy.Reason
 	touched   []touched
 	one       [1]touched // backs touched
+	asked     conditions // backs the context of decisions
 	finished  bool
 }
 

@@ -85,7 +85,7 @@ func (q *question) accountAgrees(call *access.Call, action string) (bool, error)
 	}
 	resource := q.service.resource(q.request, q.key)
 	resource.Policy, resource.Grants = p, nil
-	return q.service.guard.Allows(call.Caller, action, resource), nil
+	return q.service.guard.Allows(call, action, resource), nil
 }
 
 // widens reports whether CreateGrant asks for more than the grant a allows, by
