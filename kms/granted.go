@@ -66,8 +66,12 @@ func (q *question) search(ctx context.Context, call *access.Call, action string,
 			continue
 		}
 		if a.account {
-			if agrees, err := q.accountAgrees(call, action); err != nil || !agrees {
+			agrees, err := q.accountAgrees(call, action)
+			if err != nil {
 				return "", err
+			}
+			if !agrees {
+				continue
 			}
 		}
 		return a.id, nil
