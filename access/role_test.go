@@ -89,7 +89,7 @@ func TestTrustPoliciesNameWhoExists(t *testing.T) {
 			`"*"`: true, `{"AWS": "arn:aws:iam::111122223333:user/admin"}`: true, `{"AWS": "arn:aws:iam::111122223333:role/first"}`: true,
 			`{"AWS": "arn:aws:sts::111122223333:assumed-role/first/session"}`: true, `{"AWS": "arn:aws:iam::111122223333:user/nobody"}`: false,
 			`{"AWS": "arn:aws:iam::111122223333:role/second"}`: false, `{"AWS": "arn:aws:sts::111122223333:assumed-role/second/s"}`: false,
-			`{"AWS": "arn:aws:iam::444455556666:role/first"}`: false, `{"AWS": "444455556666"}`: false, `{"Service": "lambda.amazonaws.com"}`: true,
+			`{"AWS": "arn:aws:iam::444455556666:role/first"}`: false, `{"AWS": "444455556666"}`: true, `{"Service": "lambda.amazonaws.com"}`: true,
 			`{"Federated": "arn:aws:iam::111122223333:oidc-provider/issuer.example.com"}`: true,
 		} {
 			_, err := do(h, admin, "UpdateAssumeRolePolicy", h.UpdateAssumeRolePolicy, access.UpdateAssumeRolePolicyInput{
