@@ -90,7 +90,9 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.kms, err = kms.New(ctx, kms.Config{DB: s.db, Guard: s.guard, Backend: s.store, Now: c.Now, Logger: c.Logger, Regions: c.Regions})
+	s.kms, err = kms.New(ctx, kms.Config{
+		DB: s.db, Guard: s.guard, Backend: s.store, Sealer: s.store.Sealer("kms"), Now: c.Now, Logger: c.Logger, Regions: c.Regions,
+	})
 	if err != nil {
 		return nil, err
 	}
