@@ -239,12 +239,13 @@ func forget(tx *sqldb.Tx, keyARN string) error {
 		return err
 	}
 	rows.Close()
-	for _, table := range []string{"kms_aliases", "kms_tags", "kms_key_usage", "kms_key_refusals"} {
+	for _, table := range []string{"kms_aliases", "kms_tags", "kms_grants", "kms_key_usage", "kms_key_refusals"} {
 		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE key_arn = $1`, keyARN); err != nil {
 			return err
 		}
 	}
 	tx.Touch(keyARN)
+	tx.Touch(grantsTopic(keyARN)) // a replica may come back under the same ARN
 	return nil
 }
 

@@ -45,7 +45,7 @@ func (s *Service) Snapshots() (keys, aliases int) {
 	return s.snapshots.keys.size(), s.snapshots.aliases.size()
 }
 
-func (c *cache[T]) size() int {
+func (c *cache[N, T]) size() int {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return len(c.entries)

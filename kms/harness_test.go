@@ -80,7 +80,7 @@ func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(&lockedWriter{w: n.logs}, nil))
-	c := kms.Config{DB: db, Guard: n.guard, Backend: store, Now: n.clock.now, Logger: logger, DeletionGrace: -1}
+	c := kms.Config{DB: db, Guard: n.guard, Backend: store, Sealer: store.Sealer("kms"), Now: n.clock.now, Logger: logger, DeletionGrace: -1}
 	if o.backend != nil {
 		c.Backend = o.backend(store)
 	}

@@ -106,6 +106,7 @@ func (s *Service) readKey(ctx context.Context, keyARN string) (*keyRow, error) {
 var crossAccount = map[string]bool{
 	"DescribeKey": true, "GetPublicKey": true, "GetKeyRotationStatus": true,
 	"Sign": true, "Verify": true, "Encrypt": true, "Decrypt": true, "ReEncrypt": true,
+	"CreateGrant": true, "ListGrants": true, "RetireGrant": true, "RevokeGrant": true,
 	"GenerateMac": true, "VerifyMac": true, "DeriveSharedSecret": true, "Encapsulate": true, "Decapsulate": true,
 	"GenerateDataKey": true, "GenerateDataKeyWithoutPlaintext": true, "GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true,
 }
@@ -200,14 +201,14 @@ func (s *Service) changePrepared(ctx context.Context, call *access.Call, r *requ
 
 // DescribeKey takes every form of name.
 func (s *Service) DescribeKey(ctx context.Context, call *access.Call, in *DescribeKeyRequest) (*DescribeKeyResponse, error) {
-	if err := checkGrantTokens(in.GrantTokens); err != nil {
-		return nil, err
-	}
 	n, err := parseName(call, in.KeyId)
 	if err != nil {
 		return nil, err
 	}
 	r := &request{operation: "DescribeKey", keyID: in.KeyId, grantTokens: in.GrantTokens}
+	if err := s.checkGrantTokens(r); err != nil {
+		return nil, err
+	}
 	if n.isAlias() {
 		r.alias = n.name
 		a, err := s.readAlias(ctx, n.arn())
@@ -336,15 +337,6 @@ func (s *Service) GetKeyRotationStatus(ctx context.Context, call *access.Call, i
 // identity policies alone decide.
 func everything(call *access.Call) access.Resource {
 	return access.Resource{Account: call.Account}
-}
-
-// checkGrantTokens refuses tokens: no grant has ever been made here, so none
-// can be valid.
-func checkGrantTokens(tokens []string) error {
-	if len(tokens) > 0 {
-		return awsapi.Errorf("InvalidGrantTokenException", "Invalid grant token")
-	}
-	return nil
 }
 
 // errDryRun is the answer of a dry run that passed every check.

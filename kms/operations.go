@@ -36,6 +36,12 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("PutKeyPolicy", s.PutKeyPolicy),
 			awsapi.Op("ListKeyPolicies", s.ListKeyPolicies).ReadOnly(),
 
+			awsapi.Op("CreateGrant", s.CreateGrant),
+			awsapi.Op("ListGrants", s.ListGrants).ReadOnly(),
+			awsapi.Op("ListRetirableGrants", s.ListRetirableGrants).ReadOnly(),
+			awsapi.Op("RetireGrant", s.RetireGrant),
+			awsapi.Op("RevokeGrant", s.RevokeGrant),
+
 			awsapi.Op("TagResource", s.TagResource),
 			awsapi.Op("UntagResource", s.UntagResource),
 			awsapi.Op("ListResourceTags", s.ListResourceTags).ReadOnly(),

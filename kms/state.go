@@ -70,6 +70,9 @@ var stateRules = map[string]rule{
 	"DeleteAlias":          inAnyState,
 	"GetKeyRotationStatus": inAnyState,
 	"GetKeyLastUsage":      inAnyState,
+	"ListGrants":           inAnyState,
+	"RetireGrant":          inAnyState,
+	"RevokeGrant":          inAnyState,
 
 	"EnableKey":            whenNotPendingDeletion,
 	"DisableKey":           whenNotPendingDeletion,
@@ -85,6 +88,7 @@ var stateRules = map[string]rule{
 	"ReplicateKey":        whenEnabled,
 	"UpdatePrimaryRegion": whenEnabled,
 
+	"CreateGrant":        whenEnabled,
 	"Sign":               whenEnabled,
 	"Verify":             whenEnabled,
 	"GetPublicKey":       whenEnabled,
