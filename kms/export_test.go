@@ -71,3 +71,14 @@ func (s *Service) TurnMaterial(ctx context.Context, keyARN string) (string, erro
 		return turnMaterial(tx, k.account, k.id, m.id, RotationTypeOnDemand, m.created)
 	})
 }
+
+// TurnTo makes a material that the key has the current one.
+func (s *Service) TurnTo(ctx context.Context, keyARN, materialID string) error {
+	k, err := s.readKey(ctx, keyARN)
+	if err != nil {
+		return err
+	}
+	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		return turnMaterial(tx, k.account, k.id, materialID, RotationTypeOnDemand, micros(s.now()))
+	})
+}
