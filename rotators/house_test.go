@@ -43,7 +43,8 @@ type house struct {
 	guard *access.Guard
 	wire  *wire
 	admin *sdk.Client
-	local bool // the target enforces generation states itself; false plays an AWS account
+	all   map[string]*sdk.Client // Region → admin there
+	local bool                   // the target enforces generation states itself; false plays an AWS account
 
 	table   *rotation.SQLTable
 	storing func(*rotation.Change) // each change of an engine, before it is stored
