@@ -315,9 +315,9 @@ type wire struct {
 	mu      sync.Mutex
 	calls   []string // operations, in order, as they arrived
 	broken  func(n int, operation string) breakage
-	die     context.CancelFunc                   // ends the engine's life
-	answers func(operation string) (code string) // the error code that the service answers, having done nothing
-	after   func(n int, operation string)        // each call, when it has been applied or lost
+	die     context.CancelFunc                           // ends the engine's life
+	answers func(operation, region string) (code string) // the error code that the service answers, having done nothing
+	after   func(n int, operation string)                // each call, when it has been applied or lost
 }
 
 type breakage int
@@ -347,7 +347,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	n, broken, after, die := len(w.calls), w.broken, w.after, w.die
 	w.mu.Unlock()
 	if w.answers != nil {
-		if code := w.answers(operation); code != "" {
+		if code := w.answers(operation, strings.Split(r.Header.Get("Authorization"), "/")[2]); code != "" {
 			return reply(r, http.StatusBadRequest, `{"__type":"`+code+`","message":"no"}`), nil
 		}
 	}

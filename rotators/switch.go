@@ -101,7 +101,8 @@ func (t *turn) move(ctx context.Context, to string) error {
 // follow moves the alias of every Region that is not there yet. The first one names the new key.
 func (t *turn) follow(ctx context.Context, places []*turn, found []string) (rotation.Outcome, error) {
 	for i, p := range places {
-		err := p.followOne(ctx, found[i])
+		// UpdateAlias knows no condition: what the others name is read again just before each is moved.
+		err := p.followOne(ctx, &found[i])
 		if decided := (*rotation.StepError)(nil); errors.As(classify(err), &decided) {
 			return rotation.Outcome{}, t.giveUp(ctx, places, found, rotation.Drift(decided.Hint, "%w", err))
 		}
@@ -113,13 +114,20 @@ func (t *turn) follow(ctx context.Context, places []*turn, found []string) (rota
 	return t.switched(ctx, places), nil
 }
 
-func (t *turn) followOne(ctx context.Context, found string) error {
-	switch found {
+func (t *turn) followOne(ctx context.Context, found *string) error {
+	if *found == t.Row.Data.NewKey {
+		return nil
+	}
+	now, err := pointing(ctx, []*turn{t})
+	if err != nil {
+		return err
+	}
+	switch *found = now[0]; *found {
 	case t.Row.Data.NewKey:
 		return nil
 	case t.Row.Data.OldKey:
 	default:
-		return t.lost(found)
+		return t.lost(*found)
 	}
 	meta, err := t.describe(ctx, t.Row.Data.NewKey)
 	if err != nil {
