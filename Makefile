@@ -4,7 +4,7 @@ GO       ?= go
 TOOL     := $(GO) tool -modfile=tools/go.mod
 PACKAGES := ./...
 
-.PHONY: help build run test race fuzz soak lint generate verify bench deps
+.PHONY: help build run test interop race fuzz soak lint generate verify bench deps
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,14 @@ deps: ## install with apt what the tests need and this machine lacks
 
 test: deps ## every test, on SQLite and on PostgreSQL
 	$(GO) test -timeout 15m $(PACKAGES)
+	@$(MAKE) --no-print-directory interop
+
+# go's test cache sees the environment and not the binary: its hash stands for it.
+RUN ?= .
+interop: deps ## foreign clients (SDKs, AWS CLI, Tink, …) against the real process; RUN=name for some
+	$(GO) build -buildvcs=false -o bin/interop/keyturn ./cmd/keyturn
+	@sum=$$(sha256sum bin/interop/keyturn | cut -d' ' -f1); cd interop && set -x && \
+	KEYTURN_BINARY=$(CURDIR)/bin/interop/keyturn KEYTURN_BINARY_SHA256=$$sum $(GO) test -timeout 10m -run '$(RUN)' ./...
 
 race: deps ## every test under the race detector
 	$(GO) test -race -timeout 40m $(PACKAGES)
