@@ -41,6 +41,12 @@ type Backend interface {
 	// ErrUnsupported.
 	Generate(ctx context.Context, ref Ref, spec Spec) (handle []byte, err error)
 
+	// GeneratePair makes a key pair of an asymmetric spec that leaves the store
+	// at once and of which it keeps nothing: a data key pair. private has the
+	// form of [GenerateMaterial], and the caller wipes it. It respects ctx as
+	// Generate does. A spec without a public half is ErrUnsupported.
+	GeneratePair(ctx context.Context, spec Spec) (private []byte, public *PublicKey, err error)
+
 	// Open parses the material behind handle and returns it ready for use, so
 	// that operations on it do no parsing. A handle that was altered, or that
 	// belongs to another ref or spec, is ErrInvalidHandle.

@@ -21,13 +21,8 @@ import (
 // there is none. If the transaction fails the material is destroyed again; a
 // crash just before it leaves nothing behind in the software store.
 func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKeyRequest) (*CreateKeyResponse, error) {
-	if err := s.guard.Check(ctx, call, "kms:CreateKey", everything(call)); err != nil {
+	if err := s.mayCreate(ctx, call, in.Tags); err != nil {
 		return nil, err
-	}
-	if len(in.Tags) > 0 {
-		if err := s.guard.Check(ctx, call, "kms:TagResource", everything(call)); err != nil {
-			return nil, err
-		}
 	}
 	spec, usage, err := specAndUsage(in)
 	if err != nil {
@@ -48,6 +43,9 @@ func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKe
 		state: stateEnabled, description: in.Description, document: in.Policy,
 		materialID: newMaterialID(), created: now, gen: 1,
 	}
+	if isTrue(in.MultiRegion) {
+		k.id, k.primaryRegion, k.kin = newMultiRegionID(), k.region, []string{k.region}
+	}
 	k.arn = resourceName{account: k.account, region: k.region, name: k.id}.arn()
 	if k.document == "" {
 		k.document = defaultPolicy(call.Account)
@@ -60,11 +58,26 @@ func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKe
 	if err != nil {
 		return nil, fmt.Errorf("generating %s key material: %w", k.spec, err)
 	}
-	if err := s.db.Write(ctx, func(tx *sqldb.Tx) error { return insertKey(tx, k, handle, in.Tags) }); err != nil {
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := insertKey(tx, k, in.Tags); err != nil {
+			return err
+		}
+		return insertMaterial(tx, k.arn, &materialRow{id: k.materialID, seq: 1, state: materialCurrent, handle: handle, created: k.created})
+	})
+	if err != nil {
 		s.discard(context.WithoutCancel(ctx), k, handle)
 		return nil, fmt.Errorf("storing new key: %w", err)
 	}
 	return &CreateKeyResponse{KeyMetadata: k.metadata()}, nil
+}
+
+// mayCreate asks whether the caller may make a key with these tags.
+func (s *Service) mayCreate(ctx context.Context, call *access.Call, tags []Tag) error {
+	err := s.guard.Check(ctx, call, "kms:CreateKey", everything(call))
+	if err == nil && len(tags) > 0 {
+		err = s.guard.Check(ctx, call, "kms:TagResource", everything(call))
+	}
+	return err
 }
 
 // discard destroys the material of a key that could not be stored. A write that
@@ -80,15 +93,12 @@ func (s *Service) discard(ctx context.Context, k *keyRow, handle []byte) {
 	}
 }
 
-func insertKey(tx *sqldb.Tx, k *keyRow, handle []byte, tags []Tag) error {
+// insertKey stores a new key with its tags and no material.
+func insertKey(tx *sqldb.Tx, k *keyRow, tags []Tag) error {
 	if _, err := tx.Exec(`INSERT INTO kms_keys (`+keyColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
 		k.arn, k.account, k.region, k.id, string(k.spec), k.usage, k.origin, k.manager, k.primaryRegion, k.state, k.description, k.document,
-		k.materialID, k.created, nil, k.rotationDays, k.rotationNext, k.onDemand, k.gen); err != nil {
-		return err
-	}
-	if _, err := tx.Exec(`INSERT INTO kms_materials (key_arn, material_id, handle, created_at) VALUES ($1, $2, $3, $4)`,
-		k.arn, k.materialID, handle, k.created); err != nil {
+		k.materialID, k.created, nil, nil, k.rotationDays, k.rotationNext, k.onDemand, k.gen); err != nil {
 		return err
 	}
 	for _, t := range tags {
@@ -141,8 +151,6 @@ func checkOrigin(in *CreateKeyRequest) error {
 		return awsapi.Errorf("UnsupportedOperationException", "Custom key stores are not supported; leave CustomKeyStoreId out")
 	case in.XksKeyId != "":
 		return awsapi.Errorf("UnsupportedOperationException", "External key stores are not supported; leave XksKeyId out")
-	case isTrue(in.MultiRegion):
-		return awsapi.Errorf("UnsupportedOperationException", "Multi-Region keys are not supported; leave MultiRegion out")
 	}
 	return nil
 }
@@ -154,6 +162,13 @@ func newUUID() string {
 	id[6] = id[6]&0x0f | 0x40
 	id[8] = id[8]&0x3f | 0x80
 	return formatUUID(id)
+}
+
+// newMultiRegionID returns a random id of a Multi-Region key.
+func newMultiRegionID() string {
+	var id [16]byte
+	rand.Read(id[:])
+	return mrkPrefix + hex.EncodeToString(id[:])
 }
 
 // newMaterialID returns 64 random hex digits, AWS's form of the id of a key

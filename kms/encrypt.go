@@ -106,20 +106,18 @@ func (s *Service) Decrypt(ctx context.Context, call *access.Call, in *DecryptReq
 		blob:   in.CiphertextBlob,
 		dryRun: isTrue(in.DryRun), ignoreCiphertext: ignoresCiphertext(in.DryRun, in.DryRunModifiers),
 	}
-	k, plaintext, err := s.decrypt(ctx, call, &d)
+	from, err := s.decrypt(ctx, call, &d)
 	if err != nil {
 		return nil, err
 	}
 	if d.dryRun {
-		clear(plaintext)
+		clear(from.plaintext)
 		return nil, errDryRun()
 	}
-	s.used(k, "Decrypt", call)
-	out := &DecryptResponse{KeyId: k.arn, Plaintext: plaintext, EncryptionAlgorithm: d.encryptionAlgorithm}
-	if k.spec.Kind() == keystore.KindSymmetric {
-		out.KeyMaterialId = k.materialID
-	}
-	return out, nil
+	s.used(from.key, "Decrypt", call)
+	return &DecryptResponse{
+		KeyId: from.key.arn, KeyMaterialId: from.materialID, Plaintext: from.plaintext, EncryptionAlgorithm: d.encryptionAlgorithm,
+	}, nil
 }
 
 func ignoresCiphertext(dryRun *bool, modifiers []string) bool {
@@ -138,17 +136,23 @@ type decryption struct {
 	ignoreCiphertext bool // a dry run that asks for the permission only
 }
 
-// decrypt returns the key that matched and the plaintext; with
-// ignoreCiphertext the plaintext is nil. A dry run decrypts too: whether the
-// request would succeed depends on it.
-func (s *Service) decrypt(ctx context.Context, call *access.Call, d *decryption) (*keySnapshot, []byte, error) {
+// decrypted is what came of it. With ignoreCiphertext there is only the key.
+type decrypted struct {
+	key        *keySnapshot // that matched
+	materialID string       // of the material that made the ciphertext; symmetric keys only
+	plaintext  []byte
+}
+
+// decrypt decrypts. A dry run does too: whether the request would succeed
+// depends on it.
+func (s *Service) decrypt(ctx context.Context, call *access.Call, d *decryption) (*decrypted, error) {
 	symmetric := d.encryptionAlgorithm == EncryptionAlgorithmSpecSymmetricDefault
 	switch {
 	case len(d.blob) == 0 && !d.ignoreCiphertext:
-		return nil, nil, awsapi.Errorf("ValidationException",
+		return nil, awsapi.Errorf("ValidationException",
 			"1 validation error detected: Value null at 'ciphertextBlob' failed to satisfy constraint: Member must not be null")
 	case d.keyID == "" && (d.ignoreCiphertext || !symmetric):
-		return nil, nil, awsapi.Errorf("ValidationException", "The key must be named: it cannot be read from the ciphertext")
+		return nil, awsapi.Errorf("ValidationException", "The key must be named: it cannot be read from the ciphertext")
 	}
 	if d.ignoreCiphertext || !symmetric {
 		return s.decryptByName(ctx, call, d)
@@ -162,7 +166,7 @@ func (s *Service) decrypt(ctx context.Context, call *access.Call, d *decryption)
 
 // decryptByName decrypts with the named key, or the generations behind the
 // named alias.
-func (s *Service) decryptByName(ctx context.Context, call *access.Call, d *decryption) (*keySnapshot, []byte, error) {
+func (s *Service) decryptByName(ctx context.Context, call *access.Call, d *decryption) (*decrypted, error) {
 	var plaintext []byte
 	k, err := s.firstThatMatches(ctx, call, &d.request, func(k *keySnapshot) error {
 		if err := k.decrypts(call, d); err != nil || d.ignoreCiphertext {
@@ -174,7 +178,7 @@ func (s *Service) decryptByName(ctx context.Context, call *access.Call, d *decry
 		})
 		return cryptoError(err, d.encryptionAlgorithm, k.spec)
 	})
-	return k, plaintext, err
+	return &decrypted{key: k, plaintext: plaintext}, err
 }
 
 func (k *keySnapshot) decrypts(call *access.Call, d *decryption) error {
@@ -189,63 +193,64 @@ func (k *keySnapshot) decrypts(call *access.Call, d *decryption) error {
 
 // refuseCiphertext answers for bytes that are no ciphertext of a symmetric key.
 // Where a key is named, permission and state come first, as always.
-func (s *Service) refuseCiphertext(ctx context.Context, call *access.Call, d *decryption) (*keySnapshot, []byte, error) {
+func (s *Service) refuseCiphertext(ctx context.Context, call *access.Call, d *decryption) (*decrypted, error) {
 	if d.keyID != "" {
 		t, err := s.findAllowed(ctx, call, &d.request)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if err := t.key.decrypts(call, d); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return nil, nil, awsapi.Errorf("InvalidCiphertextException", "")
+	return nil, awsapi.Errorf("InvalidCiphertextException", "")
 }
 
 // decryptByHeader decrypts what a symmetric key encrypted, with that very key.
-func (s *Service) decryptByHeader(ctx context.Context, call *access.Call, d *decryption, header blobHeader, body []byte) (*keySnapshot, []byte, error) {
+func (s *Service) decryptByHeader(ctx context.Context, call *access.Call, d *decryption, header blobHeader, body []byte) (*decrypted, error) {
 	n := resourceName{account: header.account, region: call.Region, name: header.keyID}
 	// A bare key id may, here alone, name another account's key: the ciphertext
 	// says which account.
 	if d.keyID != "" && d.keyID != header.keyID {
 		t, err := s.find(ctx, call, &d.request)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if t.key.id != header.keyID || t.key.account != header.account {
 			if !slices.Contains(t.lineage, n) {
 				// The named key is not the one, and nothing about the one may be
 				// learnt from the answer. Whether the named one may be used comes first.
 				if err := s.check(ctx, call, &d.request, &t.key.keyFacts); err != nil {
-					return nil, nil, err
+					return nil, err
 				}
-				return nil, nil, awsapi.Errorf("IncorrectKeyException",
+				return nil, awsapi.Errorf("IncorrectKeyException",
 					"The key ID in the request does not identify a CMK that can perform this operation.")
 			}
 		}
 	} else if err := checkGrantTokens(d.grantTokens); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	k, err := s.keySnapshot(ctx, call, n)
 	if errors.Is(err, errGone) {
-		return nil, nil, s.unknownKey(ctx, call, d.name(), n)
+		return nil, s.unknownKey(ctx, call, d.name(), n)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := s.check(ctx, call, &d.request, &k.keyFacts); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := k.decrypts(call, d); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if header.materialID != k.materialID {
-		return nil, nil, awsapi.Errorf("InvalidCiphertextException", "")
+	m, err := s.materialOf(ctx, k, header.materialID)
+	if err != nil {
+		return nil, err
 	}
-	plaintext, err := k.do(func(key keystore.Key) ([]byte, error) {
+	plaintext, err := m.do(func(key keystore.Key) ([]byte, error) {
 		return key.Decrypt(ctx, d.encryptionAlgorithm, body, associatedData(d.blob[:blobHeaderLen], d.context))
 	})
-	return k, plaintext, cryptoError(err, d.encryptionAlgorithm, k.spec)
+	return &decrypted{key: k, materialID: m.id, plaintext: plaintext}, cryptoError(err, d.encryptionAlgorithm, k.spec)
 }
 
 // unknownKey answers for a ciphertext whose key does not exist here. AWS does
@@ -283,29 +288,26 @@ func (s *Service) ReEncrypt(ctx context.Context, call *access.Call, in *ReEncryp
 		blob:   in.CiphertextBlob,
 		dryRun: isTrue(in.DryRun), ignoreCiphertext: ignoresCiphertext(in.DryRun, in.DryRunModifiers),
 	}
-	from, plaintext, err := s.decrypt(ctx, call, &d)
+	from, err := s.decrypt(ctx, call, &d)
 	if err != nil {
 		return nil, err
 	}
-	defer clear(plaintext)
-	if err := checkPlaintext(to.spec, algorithm, len(plaintext)); err != nil {
+	defer clear(from.plaintext)
+	if err := checkPlaintext(to.spec, algorithm, len(from.plaintext)); err != nil {
 		return nil, err
 	}
 	if d.dryRun {
 		return nil, errDryRun()
 	}
-	blob, err := to.encrypt(ctx, algorithm, plaintext, in.DestinationEncryptionContext)
+	blob, err := to.encrypt(ctx, algorithm, from.plaintext, in.DestinationEncryptionContext)
 	if err != nil {
 		return nil, err
 	}
-	s.used(from, "ReEncrypt", call)
+	s.used(from.key, "ReEncrypt", call)
 	s.used(to, "ReEncrypt", call)
 	out := &ReEncryptResponse{
-		CiphertextBlob: blob, SourceKeyId: from.arn, KeyId: to.arn,
+		CiphertextBlob: blob, SourceKeyId: from.key.arn, SourceKeyMaterialId: from.materialID, KeyId: to.arn,
 		SourceEncryptionAlgorithm: d.encryptionAlgorithm, DestinationEncryptionAlgorithm: algorithm,
-	}
-	if from.spec.Kind() == keystore.KindSymmetric {
-		out.SourceKeyMaterialId = from.materialID
 	}
 	if to.spec.Kind() == keystore.KindSymmetric {
 		out.DestinationKeyMaterialId = to.materialID

@@ -173,9 +173,14 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 // create makes a key.
 func (n *node) create(spec types.KeySpec, usage types.KeyUsageType) *types.KeyMetadata {
 	n.t.Helper()
-	out, err := n.CreateKey(ctx, &sdk.CreateKeyInput{KeySpec: spec, KeyUsage: usage})
+	return n.createWith(&sdk.CreateKeyInput{KeySpec: spec, KeyUsage: usage})
+}
+
+func (n *node) createWith(in *sdk.CreateKeyInput) *types.KeyMetadata {
+	n.t.Helper()
+	out, err := n.CreateKey(ctx, in)
 	if err != nil {
-		n.t.Fatalf("CreateKey %s %s: %v", spec, usage, err)
+		n.t.Fatalf("CreateKey %s %s: %v", in.KeySpec, in.KeyUsage, err)
 	}
 	return out.KeyMetadata
 }

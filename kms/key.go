@@ -31,19 +31,22 @@ type keyRow struct {
 	materialID   string // of the current material
 	created      int64  // µs
 	deletionAt   sql.NullInt64
-	rotationDays int64 // period of automatic rotation; 0: off
-	rotationNext int64 // µs
-	onDemand     int64 // rotations by RotateKeyOnDemand so far
+	deletionDays sql.NullInt32 // the waiting period that was asked for
+	rotationDays int64         // period of automatic rotation; 0: off
+	rotationNext int64         // µs
+	onDemand     int64         // rotations by RotateKeyOnDemand so far
 	gen          int64
+
+	kin []string // the Regions of a Multi-Region key, sorted, where they were read: see readKin
 }
 
 const keyColumns = `arn, account, region, key_id, spec, key_usage, origin, manager, primary_region, state, description, policy,
-	material_id, created_at, deletion_at, rotation_days, rotation_next, on_demand, gen`
+	material_id, created_at, deletion_at, deletion_days, rotation_days, rotation_next, on_demand, gen`
 
 func (k *keyRow) columns() []any {
 	return []any{
 		&k.arn, &k.account, &k.region, &k.id, &k.spec, &k.usage, &k.origin, &k.manager, &k.primaryRegion, &k.state, &k.description,
-		&k.document, &k.materialID, &k.created, &k.deletionAt, &k.rotationDays, &k.rotationNext, &k.onDemand, &k.gen,
+		&k.document, &k.materialID, &k.created, &k.deletionAt, &k.deletionDays, &k.rotationDays, &k.rotationNext, &k.onDemand, &k.gen,
 	}
 }
 
@@ -104,6 +107,7 @@ var crossAccount = map[string]bool{
 	"DescribeKey": true, "GetPublicKey": true, "GetKeyRotationStatus": true,
 	"Sign": true, "Verify": true, "Encrypt": true, "Decrypt": true, "ReEncrypt": true,
 	"GenerateMac": true, "VerifyMac": true, "DeriveSharedSecret": true, "Encapsulate": true, "Decapsulate": true,
+	"GenerateDataKey": true, "GenerateDataKeyWithoutPlaintext": true, "GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true,
 }
 
 // findKey reads the row of the key that n names, for an operation that works
@@ -208,6 +212,9 @@ func (s *Service) DescribeKey(ctx context.Context, call *access.Call, in *Descri
 	if err != nil {
 		return nil, err
 	}
+	if err := s.readKin(ctx, k); err != nil {
+		return nil, err
+	}
 	return &DescribeKeyResponse{KeyMetadata: k.metadata()}, nil
 }
 
@@ -224,8 +231,14 @@ func (k *keyRow) metadata() *KeyMetadata {
 		KeySpec:    string(k.spec), CustomerMasterKeySpec: string(k.spec),
 		MultiRegion: &multi,
 	}
-	if k.state == statePendingDeletion {
+	switch k.state {
+	case statePendingDeletion:
 		m.DeletionDate = timestamp(k.deletionAt.Int64)
+	case statePendingReplicaDeletion:
+		m.PendingDeletionWindowInDays = &k.deletionDays.Int32
+	}
+	if multi {
+		m.MultiRegionConfiguration = k.configuration()
 	}
 	switch algorithms := k.spec.Algorithms(k.usage); k.usage {
 	case KeyUsageTypeSignVerify:

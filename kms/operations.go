@@ -24,6 +24,9 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("GetKeyRotationStatus", s.GetKeyRotationStatus).ReadOnly(),
 			awsapi.Op("GetKeyLastUsage", s.GetKeyLastUsage).ReadOnly(),
 
+			awsapi.Op("ReplicateKey", s.ReplicateKey),
+			awsapi.Op("UpdatePrimaryRegion", s.UpdatePrimaryRegion),
+
 			awsapi.Op("CreateAlias", s.CreateAlias),
 			awsapi.Op("UpdateAlias", s.UpdateAlias),
 			awsapi.Op("DeleteAlias", s.DeleteAlias),
@@ -43,6 +46,10 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("Encrypt", s.Encrypt).ReadOnly(),
 			awsapi.Op("Decrypt", s.Decrypt).ReadOnly(),
 			awsapi.Op("ReEncrypt", s.ReEncrypt).ReadOnly(),
+			awsapi.Op("GenerateDataKey", s.GenerateDataKey).ReadOnly(),
+			awsapi.Op("GenerateDataKeyWithoutPlaintext", s.GenerateDataKeyWithoutPlaintext).ReadOnly(),
+			awsapi.Op("GenerateDataKeyPair", s.GenerateDataKeyPair).ReadOnly(),
+			awsapi.Op("GenerateDataKeyPairWithoutPlaintext", s.GenerateDataKeyPairWithoutPlaintext).ReadOnly(),
 			awsapi.Op("GenerateMac", s.GenerateMac).ReadOnly(),
 			awsapi.Op("VerifyMac", s.VerifyMac).ReadOnly(),
 			awsapi.Op("DeriveSharedSecret", s.DeriveSharedSecret).ReadOnly(),

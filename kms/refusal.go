@@ -22,6 +22,9 @@ type refusal struct {
 // use it and meets a disabled key is noted: somebody still wants it.
 func (k *keySnapshot) answers(call *access.Call, operation string) error {
 	err := checkState(operation, k.arn, k.state)
+	if err == nil && k.material == nil {
+		return errPendingImport(k.arn)
+	}
 	if err == nil || k.state != stateDisabled {
 		return err
 	}

@@ -40,6 +40,7 @@ type Config struct {
 	Now      func() time.Time // nil: time.Now
 	Logger   *slog.Logger     // nil: slog.Default
 	Lineages Lineages         // nil: no alias is a lineage
+	Regions  []string         // that keys may be replicated to; empty: any
 
 	// MaxSnapshots is how many keys and how many aliases are kept ready at
 	// most; 0 means 8192. A key in use costs some kilobytes (an RSA key about
@@ -62,7 +63,8 @@ type Lineages interface {
 	// for the alias, newest first; empty when the alias is no lineage.
 	Lineage(ctx context.Context, aliasARN string) ([]string, error)
 	// Deactivated reports whether the key may no longer originate: no Sign,
-	// Encrypt, GenerateMac, Encapsulate, nor be the destination of ReEncrypt.
+	// Encrypt, GenerateDataKey, GenerateMac, Encapsulate, nor be the destination
+	// of ReEncrypt.
 	Deactivated(ctx context.Context, keyARN string) (bool, error)
 }
 
@@ -75,6 +77,7 @@ type Service struct {
 	now      func() time.Time
 	logger   *slog.Logger
 	lineages atomic.Pointer[Lineages]
+	regions  []string
 	grace    time.Duration
 
 	snapshots *snapshots
@@ -88,7 +91,7 @@ func New(_ context.Context, c Config) (*Service, error) {
 	if c.DB == nil || c.Guard == nil || c.Backend == nil {
 		return nil, errors.New("starting kms: DB, Guard and Backend are required")
 	}
-	s := &Service{db: c.DB, guard: c.Guard, backend: c.Backend, now: c.Now, logger: c.Logger}
+	s := &Service{db: c.DB, guard: c.Guard, backend: c.Backend, now: c.Now, logger: c.Logger, regions: c.Regions}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,15 +17,17 @@ import (
 )
 
 // A keySnapshot is everything a cryptographic operation needs of a key, as it
-// stood in the database at one moment. It is immutable; when the row changes,
-// the next request makes another.
+// stood in the database at one moment. It is immutable but for the older
+// materials that it opens when they are asked for; when the row changes, the
+// next request makes another.
 type keySnapshot struct {
 	keyFacts
 	state       string
 	materialID  string    // of the current material
 	deactivated bool      // a generation that verifies and decrypts only
-	material    *material // nil unless the state is Enabled
-	use         *keyUse   // shared with the snapshots before and after
+	material    *material // nil unless the state is Enabled and the material is there
+	older       *olderMaterials
+	use         *keyUse // shared with the snapshots before and after
 }
 
 // An aliasSnapshot is where an alias points, and, when it is the alias of a
@@ -36,27 +37,9 @@ type aliasSnapshot struct {
 	lineage []resourceName // newest first, without target
 }
 
-// A material is an opened key, shared by the successive snapshots of its row.
-// It is closed by the garbage collector once neither a snapshot nor a request
-// refers to it, so that no request ever holds a closed one. Whoever calls the
-// key must keep the snapshot alive meanwhile: use keySnapshot.do.
-type material struct {
-	key    keystore.Key
-	id     string
-	handle [sha256.Size]byte // of what it was opened from
-}
-
-func newMaterial(key keystore.Key, id string, handle [sha256.Size]byte) *material {
-	m := &material{key: key, id: id, handle: handle}
-	runtime.AddCleanup(m, func(k keystore.Key) { k.Close() }, key)
-	return m
-}
-
-// do runs fn with the key's material.
+// do runs fn with the key's current material.
 func (k *keySnapshot) do(fn func(keystore.Key) ([]byte, error)) ([]byte, error) {
-	out, err := fn(k.material.key)
-	runtime.KeepAlive(k.material)
-	return out, err
+	return k.material.do(fn)
 }
 
 // snapshots keeps what was loaded, and knows when it no longer holds.
@@ -241,17 +224,25 @@ var errGone = errors.New("does not exist")
 // keySnapshot returns the key that n, not an alias, names; errGone if there is
 // none.
 func (s *Service) keySnapshot(ctx context.Context, call *access.Call, n resourceName) (*keySnapshot, error) {
-	return s.snapshots.keys.get(ctx, n, s.db.Fresh(), call.Time, func(ctx context.Context, last *keySnapshot) (*keySnapshot, error) {
+	k, err := s.snapshots.keys.get(ctx, n, s.db.Fresh(), call.Time, func(ctx context.Context, last *keySnapshot) (*keySnapshot, error) {
 		return s.loadKey(ctx, n.arn(), last)
 	})
+	if err == nil && k.material != nil && k.material.validTo != 0 && expired(k.material.validTo, micros(s.now())) {
+		gone := *k
+		gone.material = nil
+		k = &gone
+	}
+	return k, err
 }
 
 func (s *Service) loadKey(ctx context.Context, keyARN string, last *keySnapshot) (*keySnapshot, error) {
 	var row keyRow
 	var handle []byte
-	err := s.db.QueryRow(ctx, `SELECT `+keyColumns+`,
-		(SELECT handle FROM kms_materials m WHERE m.key_arn = kms_keys.arn AND m.material_id = kms_keys.material_id)
-		FROM kms_keys WHERE arn = $1 AND state <> 'Destroyed'`, keyARN).Scan(append(row.columns(), &handle)...)
+	var validTo sql.NullInt64
+	err := s.db.QueryRow(ctx, `SELECT `+keyColumns+`, handle, valid_to
+		FROM kms_keys LEFT JOIN (SELECT key_arn AS material_of, material_id AS id, handle, valid_to FROM kms_materials) m
+			ON material_of = arn AND id = material_id
+		WHERE arn = $1 AND state <> 'Destroyed'`, keyARN).Scan(append(row.columns(), &handle, &validTo)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errGone
 	}
@@ -261,7 +252,7 @@ func (s *Service) loadKey(ctx context.Context, keyARN string, last *keySnapshot)
 	if err := s.complete(ctx, &row); err != nil {
 		return nil, err
 	}
-	k := &keySnapshot{keyFacts: row.keyFacts, state: row.state, materialID: row.materialID}
+	k := &keySnapshot{keyFacts: row.keyFacts, state: row.state, materialID: row.materialID, older: new(olderMaterials)}
 	if l := s.lineages.Load(); l != nil {
 		if k.deactivated, err = (*l).Deactivated(ctx, row.arn); err != nil {
 			return nil, fmt.Errorf("asking for the generation of %s: %w", row.arn, err)
@@ -272,13 +263,13 @@ func (s *Service) loadKey(ctx context.Context, keyARN string, last *keySnapshot)
 	} else {
 		k.use = &keyUse{arn: row.arn, log: &s.usage}
 	}
-	if k.state != stateEnabled {
+	if k.state != stateEnabled || handle == nil {
 		return k, nil
 	}
 	// A key that was already open stays open, if it is still the same bytes.
 	// Opening checks that the handle belongs to this very row.
 	sum := sha256.Sum256(handle)
-	if last != nil && last.material != nil && last.material.id == row.materialID && last.material.handle == sum {
+	if last != nil && last.material != nil && last.material.id == row.materialID && last.material.handle == sum && last.material.validTo == validTo.Int64 {
 		k.material = last.material
 		return k, nil
 	}
@@ -286,7 +277,7 @@ func (s *Service) loadKey(ctx context.Context, keyARN string, last *keySnapshot)
 	if err != nil {
 		return nil, fmt.Errorf("opening the material of %s: %w", row.arn, err)
 	}
-	k.material = newMaterial(key, row.materialID, sum)
+	k.material = newMaterial(key, row.materialID, sum, validTo.Int64)
 	return k, nil
 }
 

@@ -3,7 +3,8 @@ package policy
 import "strings"
 
 // A Key is the name of a condition key, as a statement uses it. Names are compared without regard to case; Suffix is what
-// follows in keys that take a name of the request's own, like aws:ResourceTag/Department, as the policy spells it.
+// follows in keys that take a name of the request's own, like aws:ResourceTag/Department, as the policy spells it; in those
+// about a web identity it is the issuer, which stands before the name.
 type Key struct {
 	Name   KeyName
 	Suffix string
@@ -96,6 +97,10 @@ const (
 	STSRoleSessionName
 	STSTransitiveTagKeys
 	STSSourceIdentity
+
+	OIDCAudience // issuer:aud
+	OIDCMethods  // issuer:amr
+	OIDCSubject  // issuer:sub
 
 	keyNames // how many there are
 )
@@ -191,6 +196,10 @@ var conditionKeys = [keyNames]conditionKey{
 	STSRoleSessionName:   {name: "sts:RoleSessionName"},
 	STSTransitiveTagKeys: {name: "sts:TransitiveTagKeys", multi: true},
 	STSSourceIdentity:    {name: "sts:SourceIdentity"},
+
+	OIDCAudience: {name: ":aud", suffix: true},
+	OIDCMethods:  {name: ":amr", multi: true, suffix: true},
+	OIDCSubject:  {name: ":sub", suffix: true},
 }
 
 // keysByName: lower-case name → entry. Names that take a suffix end in their separator.
@@ -213,8 +222,13 @@ func parseKey(text string) (Key, bool) {
 			return Key{Name: n, Suffix: text[len(name):]}, true
 		}
 	}
-	return Key{}, false
+	return federatedKey(text)
 }
 
 // String is the key as AWS spells it.
-func (k Key) String() string { return conditionKeys[k.Name].name + k.Suffix }
+func (k Key) String() string {
+	if k.Name >= OIDCAudience {
+		return k.Suffix + conditionKeys[k.Name].name
+	}
+	return conditionKeys[k.Name].name + k.Suffix
+}

@@ -77,7 +77,7 @@ func TestParseRefuses(t *testing.T) {
 		{"user without a name", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111122223333:user/"}, ` + tail, "is not a principal"},
 		{"unique id", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "AIDACKCEVSQ6C2EXAMPLE"}, ` + tail, "is not a principal"},
 		{"eleven digits", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "11112222333"}, ` + tail, "is not a principal"},
-		{"federated", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"Federated": "cognito-identity.amazonaws.com"}, ` + tail, "of type Federated is not supported"},
+		{"federated", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"Federated": "cognito-identity.amazonaws.com"}, ` + tail, "of type Federated is for trust policies only"},
 		{"unknown principal type", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"aws": "*"}, ` + tail, `unknown type "aws"`},
 		{"service", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"Service": "*"}, ` + tail, "is not a service"},
 

@@ -23,6 +23,7 @@ const (
 	Identity Kind = 1 + iota
 	// Resource policies are attached to what they protect (a key policy) and name principals.
 	Resource
+	// The third is Trust.
 )
 
 // A Policy is a compiled document. It is immutable and safe for concurrent use.
@@ -50,6 +51,8 @@ type Principal struct {
 	UserID  string // AIDA…, or AROA…:session
 	Service string // of an AWS service: its name, e.g. "rds.amazonaws.com"; else empty
 	Root    bool   // the account's root user
+
+	Federated string // of a web identity: the ARN of the OIDC provider that vouches for it; else empty
 }
 
 // Effect is what a document says to a request.
@@ -101,7 +104,7 @@ func (p *Policy) Evaluate(r *Request) Result {
 			continue
 		}
 		via := Direct
-		if p.kind == Resource {
+		if p.kind != Identity {
 			if via = s.principals.via(&r.Principal, s.effect); via == 0 {
 				continue
 			}

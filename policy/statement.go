@@ -110,6 +110,8 @@ type principals struct {
 	accounts []string
 	arns     []string
 	services []string
+
+	federated []string // OIDC providers; of trust policies
 }
 
 // via reports how the statement reaches a principal; 0: it does not.
@@ -120,6 +122,9 @@ type principals struct {
 // NotPrincipal, which AWS and Parse accept with Deny only, spares exactly those it names: an account there spares its root
 // user, and a role does not spare its sessions, which AWS wants named themselves. Who is in doubt is denied.
 func (p *principals) via(who *Principal, effect Effect) Via {
+	if who.Federated != "" {
+		return p.viaProvider(who, effect)
+	}
 	if p.not {
 		if p.everyone || p.named(who, false) || who.Root && p.account(who) {
 			return 0
@@ -174,7 +179,8 @@ func (p *principals) names() []string {
 	}
 	all = append(all, p.accounts...)
 	all = append(all, p.arns...)
-	return append(all, p.services...)
+	all = append(all, p.services...)
+	return append(all, p.federated...)
 }
 
 // add takes one entry of {"AWS": …} and says what is wrong with it, or "".

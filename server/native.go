@@ -42,6 +42,11 @@ func (s *Server) wanted(ctx context.Context, target rotation.Target, keyARN stri
 	return rotators.Demand{Calls: calls, Last: last, By: by}, err
 }
 
+// tagged asks the own KMS for the keys that carry a tag.
+func (s *Server) tagged(ctx context.Context, target rotation.Target, key, value string) ([]string, error) {
+	return s.kms.KeysTagged(ctx, target.Account, target.Region, key, value)
+}
+
 // jwks serves the public keys of lineages, to anybody.
 func (s *Server) jwks() http.Handler {
 	return jwks.NewHandler(jwks.Config{

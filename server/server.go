@@ -108,7 +108,7 @@ func (s *Server) openRotation(ctx context.Context) (err error) {
 	s.rotation, err = rotation.NewService(rotation.ServiceConfig{
 		DB: s.db, Guard: s.guard, Targets: s.Target, Now: s.config.Now, Node: node(), Logger: s.config.Logger, Lease: s.config.Rotation.Lease,
 		MayTarget: s.mayTarget,
-		Rotators:  map[string]rotation.Rotator{"key": rotators.NewKey(rotators.KeyOptions{Wanted: s.wanted})},
+		Rotators:  map[string]rotation.Rotator{"key": rotators.NewKey(rotators.KeyOptions{Wanted: s.wanted, Tagged: s.tagged})},
 	})
 	if err != nil {
 		return err

@@ -135,6 +135,24 @@ func (s *Store) Generate(ctx context.Context, ref keystore.Ref, spec keystore.Sp
 	return handle, nil
 }
 
+// GeneratePair implements keystore.Backend. RSA pairs come from those made ahead.
+func (s *Store) GeneratePair(ctx context.Context, spec keystore.Spec) ([]byte, *keystore.PublicKey, error) {
+	if spec.Kind() != keystore.KindAsymmetric {
+		return nil, nil, fmt.Errorf("a key pair of spec %q: %w", spec, keystore.ErrUnsupported)
+	}
+	private, err := s.generate(ctx, spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := keystore.NewKey(spec, private)
+	if err != nil {
+		clear(private)
+		return nil, nil, err
+	}
+	defer key.Close()
+	return private, key.Public(), nil
+}
+
 func (s *Store) generate(ctx context.Context, spec keystore.Spec) ([]byte, error) {
 	switch spec {
 	case keystore.RSA2048, keystore.RSA3072, keystore.RSA4096:

@@ -1,0 +1,206 @@
+package kms_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	sdk "github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/keyturn/keyturn/kms"
+	"github.com/keyturn/keyturn/sqldb"
+)
+
+// turn gives the key a new material.
+func (n *node) turn(k *types.KeyMetadata) string {
+	n.t.Helper()
+	id, err := n.service.TurnMaterial(ctx, *k.Arn)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return id
+}
+
+// opens decrypts a blob that encryptSomething made and returns the id of the
+// material that did it.
+func (n *node) opens(blob []byte) string {
+	n.t.Helper()
+	out, err := n.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: blob})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if string(out.Plaintext) != "p" {
+		n.t.Fatalf("decrypted to %q", out.Plaintext)
+	}
+	return *out.KeyMaterialId
+}
+
+// write changes the database behind the service's back, as far as the
+// service hears of it.
+func (n *node) write(keyARN, text string, args ...any) {
+	n.t.Helper()
+	err := n.db.Write(ctx, func(tx *sqldb.Tx) error {
+		tx.Touch(keyARN)
+		_, err := tx.Exec(text, args...)
+		return err
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// New ciphertexts are made with the current material, and what any earlier one
+// made opens for ever, on a node that has seen it all and on one that has not.
+func TestOldCiphertextsOpenForEver(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k := n.symmetricKey()
+		materials, blobs := []string{*k.CurrentKeyMaterialId}, [][]byte{encryptSomething(n, k)}
+		for range 100 {
+			materials = append(materials, n.turn(k))
+			blobs = append(blobs, encryptSomething(n, k))
+		}
+		described := must[*sdk.DescribeKeyOutput](t)(n.DescribeKey(ctx, &sdk.DescribeKeyInput{KeyId: k.KeyId})).KeyMetadata
+		if last := materials[len(materials)-1]; *described.CurrentKeyMaterialId != last {
+			t.Errorf("the current material is %s, not %s", *described.CurrentKeyMaterialId, last)
+		}
+		for range 2 { // more of them than a snapshot keeps open
+			for i, blob := range blobs {
+				if got := n.opens(blob); got != materials[i] {
+					t.Fatalf("ciphertext %d was opened with %s, not %s", i, got, materials[i])
+				}
+			}
+		}
+		for i, blob := range blobs {
+			out := must[*sdk.ReEncryptOutput](t)(n.ReEncrypt(ctx, &sdk.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: k.KeyId}))
+			if *out.SourceKeyMaterialId != materials[i] || *out.DestinationKeyMaterialId != materials[len(materials)-1] {
+				t.Fatalf("ciphertext %d was encrypted anew from %s to %s", i, *out.SourceKeyMaterialId, *out.DestinationKeyMaterialId)
+			}
+			if got := n.opens(out.CiphertextBlob); got != *out.DestinationKeyMaterialId {
+				t.Fatalf("the new ciphertext was opened with %s", got)
+			}
+		}
+	})
+}
+
+// Whoever writes the name of another material on a ciphertext, or moves
+// materials between the rows of the database, gets no plaintext.
+func TestCiphertextsAreBoundToTheirMaterial(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k, other := n.symmetricKey(), n.symmetricKey()
+		first := encryptSomething(n, k)
+		current := n.turn(k)
+		second, foreign := encryptSomething(n, k), encryptSomething(n, other)
+
+		header := func(blob, from []byte) []byte { // blob under the material id of from
+			b := bytes.Clone(blob)
+			copy(b[kms.BlobHeaderLen-32:kms.BlobHeaderLen], from[kms.BlobHeaderLen-32:])
+			return b
+		}
+		for name, blob := range map[string][]byte{
+			"an older material":      header(second, first),
+			"the current material":   header(first, second),
+			"another key's material": header(first, foreign),
+			"no material":            header(first, make([]byte, kms.BlobHeaderLen)),
+		} {
+			_, err := n.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: blob})
+			if code := errorCode(err); code != "InvalidCiphertextException" {
+				t.Errorf("a ciphertext that names %s: %v", name, err)
+			}
+		}
+
+		// The handle of one material in the row of another, of the same key and of another.
+		n.opens(first)
+		n.write(*k.Arn, `UPDATE kms_materials SET handle = (SELECT o.handle FROM kms_materials o WHERE o.key_arn = $1 AND o.material_id = $2)
+			WHERE key_arn = $1 AND material_id = $3`, *k.Arn, *k.CurrentKeyMaterialId, current)
+		_, err := n.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: second})
+		wantError(t, err, "KMSInternalException", "*")
+		n.write(*other.Arn, `UPDATE kms_materials SET handle = (SELECT o.handle FROM kms_materials o WHERE o.key_arn = $1)
+			WHERE key_arn = $2 AND material_id = $3`, *other.Arn, *k.Arn, *k.CurrentKeyMaterialId)
+		_, err = n.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: first})
+		wantError(t, err, "KMSInternalException", "*")
+	})
+}
+
+// Material that is not there is not used, warm or cold.
+func TestMaterialThatIsNotThere(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		for name, c := range map[string]struct {
+			change string
+			code   string
+		}{
+			"deleted":  {`DELETE FROM kms_materials`, "InvalidCiphertextException"},
+			"taken":    {`UPDATE kms_materials SET handle = NULL`, "KMSInvalidStateException"},
+			"expired":  {fmt.Sprintf(`UPDATE kms_materials SET valid_to = %d`, n.clock.now().UnixMicro()), "KMSInvalidStateException"},
+			"pending":  {`UPDATE kms_materials SET state = 'PENDING_ROTATION'`, "InvalidCiphertextException"},
+			"awaiting": {`UPDATE kms_materials SET state = 'PENDING_MULTI_REGION_IMPORT_AND_ROTATION'`, "InvalidCiphertextException"},
+		} {
+			k := n.symmetricKey()
+			old, oldMaterial := encryptSomething(n, k), *k.CurrentKeyMaterialId
+			current := n.turn(k)
+			blob := encryptSomething(n, k)
+			n.opens(old)
+			n.write(*k.Arn, c.change+` WHERE key_arn = $1 AND material_id = $2`, *k.Arn, oldMaterial)
+			_, err := n.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: old})
+			if code := errorCode(err); code != c.code {
+				t.Errorf("%s, older: %v", name, err)
+			}
+			n.opens(blob)
+
+			if name == "pending" || name == "awaiting" {
+				continue // which the current one never is
+			}
+			n.write(*k.Arn, c.change+` WHERE key_arn = $1 AND material_id = $2`, *k.Arn, current)
+			_, err = n.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: blob})
+			wantError(t, err, "KMSInvalidStateException", *k.Arn+" is pending import.")
+			_, err = n.Encrypt(ctx, &sdk.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("p")})
+			wantError(t, err, "KMSInvalidStateException", *k.Arn+" is pending import.")
+		}
+	})
+}
+
+// The time of a material ends while it is open.
+func TestMaterialExpiresWhileItIsOpen(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k := n.symmetricKey()
+		old := encryptSomething(n, k)
+		n.turn(k)
+		blob := encryptSomething(n, k)
+		n.write(*k.Arn, `UPDATE kms_materials SET valid_to = $2 WHERE key_arn = $1`, *k.Arn, n.clock.now().UnixMicro()+3600e6)
+		n.opens(old)
+		n.opens(blob)
+		n.clock.move(2 * 3600e9)
+		for _, b := range [][]byte{old, blob} {
+			_, err := n.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: b})
+			wantError(t, err, "KMSInvalidStateException", *k.Arn+" is pending import.")
+		}
+	})
+}
+
+// turnMaterial turns all kin of a Multi-Region key or none.
+func TestTurnMaterialOfAllKin(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k := n.symmetricKey()
+		replica := strings.Replace(*k.Arn, region, "us-west-2", 1)
+		for _, text := range []string{
+			`INSERT INTO kms_keys (arn, account, region, key_id, spec, key_usage, origin, state, description, policy, material_id, created_at, gen)
+				SELECT $2, account, 'us-west-2', key_id, spec, key_usage, origin, state, description, policy, material_id, created_at, gen FROM kms_keys WHERE arn = $1`,
+			`INSERT INTO kms_materials (key_arn, material_id, handle, created_at) SELECT $2, material_id, handle, created_at FROM kms_materials WHERE key_arn = $1`,
+		} {
+			n.write(replica, text, *k.Arn, replica)
+		}
+		blob := encryptSomething(n, k)
+		elsewhere := n.asIn("us-west-2", account, "", "")
+		if _, err := elsewhere.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: blob}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.service.TurnMaterial(ctx, *k.Arn); err == nil {
+			t.Fatal("turned, although one of the keys does not have the material")
+		}
+		n.opens(encryptSomething(n, k))
+		if out := must[*sdk.DescribeKeyOutput](t)(n.DescribeKey(ctx, &sdk.DescribeKeyInput{KeyId: k.KeyId})); *out.KeyMetadata.CurrentKeyMaterialId != *k.CurrentKeyMaterialId {
+			t.Error("one key has turned")
+		}
+	})
+}
