@@ -46,7 +46,11 @@ func newCLI(t *testing.T, a account) client {
 		t.Fatalf("aws --version: %s%s", stdout, stderr)
 	}
 	t.Logf("AWS CLI %s", onPath[1])
-	cmd := exec.Command("python3", "-c", preloadedCLI)
+	python := pythonWith("awscli")
+	if python == "" {
+		return c
+	}
+	cmd := exec.Command(python, "-c", preloadedCLI)
 	cmd.Env, cmd.Dir = plainEnvironment(), c.dir
 	preloaded, imported := startScript(t, cmd), ""
 	if err := preloaded.answers.Decode(&imported); err != nil {
@@ -181,4 +185,37 @@ func (c *cli) pages(operation string, in members, size int) []members {
 		c.t.Fatalf("pages of %s: %+v", operation, refused)
 	}
 	return []members{out}
+}
+
+// words are what only a person at a prompt sees: of an error, its text and the
+// exit code; of a list, where it goes on.
+func (c *cli) words(t *testing.T) {
+	list := []string{"--endpoint-url", house.endpoint, "kms", "list-keys"}
+	for name, test := range map[string]struct {
+		env  map[string]string
+		want string
+	}{
+		"an unknown access key": {map[string]string{"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"}, "An error occurred (UnrecognizedClientException) " +
+			"when calling the ListKeys operation: The security token included in the request is invalid."},
+		"another secret": {map[string]string{"AWS_SECRET_ACCESS_KEY": "wrong"}, "An error occurred (InvalidSignatureException) when calling " +
+			"the ListKeys operation: The request signature we calculated does not match the signature you provided. " +
+			"Check your AWS Secret Access Key and signing method. Consult the service documentation for details."},
+	} {
+		_, stderr, code := c.run(list, test.env)
+		if code == 0 || !strings.Contains(stderr, test.want) {
+			t.Errorf("%s: exit code %d: %s, want %s", name, code, stderr, test.want)
+		}
+	}
+	if c.knows("RotateKeyOnDemand") { // then it also reads the variable
+		if _, stderr, code := c.run([]string{"kms", "list-keys"}, map[string]string{"AWS_ENDPOINT_URL": house.endpoint}); code != 0 {
+			t.Errorf("with AWS_ENDPOINT_URL: exit code %d: %s", code, stderr)
+		}
+	}
+	out, _ := c.answer(c.kms(region, "ListKeys", nil, "--page-size", "1", "--max-items", "2"))
+	next := text(t, out, "NextToken")
+	first := every([]members{out}, "Keys", "KeyId")
+	out, _ = c.answer(c.kms(region, "ListKeys", nil, "--max-items", "2", "--starting-token", next))
+	if rest := every([]members{out}, "Keys", "KeyId"); len(first) != 2 || len(rest) != 2 || slices.Contains(first, rest[0]) {
+		t.Errorf("two by two, the keys are %v and %v", first, rest)
+	}
 }

@@ -182,11 +182,31 @@ func wire(v any) any {
 //go:embed python/boto3_client.py
 var boto3Client string
 
+// pythonWith is the interpreter that has a module: the one on PATH, or Debian's,
+// or none.
+func pythonWith(module string) string {
+	for _, name := range []string{"python3", "/usr/bin/python3"} {
+		has := "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+		if exec.Command(name, "-c", has, module).Run() == nil {
+			return name
+		}
+	}
+	return ""
+}
+
+func python(t *testing.T) string {
+	t.Helper()
+	name := pythonWith("boto3")
+	if name == "" {
+		t.Fatal("this test needs boto3: run 'make deps', or install it (Debian: apt-get install python3-boto3)")
+	}
+	return name
+}
+
 // boto3 is AWS's SDK for Python.
 func newBoto3(t *testing.T, a account) client {
 	t.Helper()
-	need(t, "python3", "python3-boto3")
-	cmd := exec.Command("python3", "-c", boto3Client)
+	cmd := exec.Command(python(t), "-c", boto3Client)
 	cmd.Env = house.environment(a)
 	return startScript(t, cmd)
 }

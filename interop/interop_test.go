@@ -65,7 +65,12 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "starting the server:", err)
 		return 1
 	}
-	code := m.Run()
+	code := 1
+	if err := prepareExamples(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	} else {
+		code = m.Run()
+	}
 	if err := house.stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "FAIL: the server:", err)
 		code = 1

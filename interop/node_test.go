@@ -7,7 +7,6 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,8 +76,8 @@ var nodeModules = sync.OnceValues(func() (string, error) {
 	return modules, nil
 })
 
-// node is a script of node/, as a command that calls the server as a.
-func node(t *testing.T, a account, name string) *exec.Cmd {
+// nodeFolder is a folder of the test's own from which Node finds the packages.
+func nodeFolder(t *testing.T) string {
 	t.Helper()
 	need(t, "node", "nodejs")
 	need(t, "npm", "npm")
@@ -86,21 +85,23 @@ func node(t *testing.T, a account, name string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir() // where Node looks for the packages, beside the scripts
+	dir := t.TempDir()
 	if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
-	scripts, err := fs.Glob(nodeFiles, "node/*.mjs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, script := range scripts {
-		script = filepath.Base(script)
-		if err := os.WriteFile(filepath.Join(dir, script), nodeFile(t, script), 0o600); err != nil {
+	return dir
+}
+
+// node is a script of node/, as a command that calls the server as a.
+func node(t *testing.T, a account, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	dir := nodeFolder(t)
+	for _, file := range []string{name, "lines.mjs"} {
+		if err := os.WriteFile(filepath.Join(dir, file), nodeFile(t, file), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("node", filepath.Join(dir, name))
+	cmd := exec.Command("node", append([]string{filepath.Join(dir, name)}, args...)...)
 	cmd.Env = append(house.environment(a), "AWS_SDK_JS_SUPPRESS_MAINTENANCE_MODE_MESSAGE=1")
 	return cmd
 }

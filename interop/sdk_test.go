@@ -6,12 +6,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
 )
 
@@ -132,4 +136,41 @@ func drain[Out any](c *goSDK, p interface {
 		pages = append(pages, c.output(out))
 	}
 	return pages
+}
+
+// What a Go program can ask an error: its type, its code, its HTTP status and
+// the id of the request that the server logs.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	a := accounts["errors"]
+	client := kms.NewFromConfig(config(a))
+	_, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/missing")})
+	var notFound *types.NotFoundException
+	if !errors.As(err, &notFound) || notFound.ErrorFault() != smithy.FaultClient {
+		t.Errorf("an alias that does not exist: %v", err)
+	}
+	var response *awshttp.ResponseError
+	if !errors.As(err, &response) || response.HTTPStatusCode() != http.StatusBadRequest || response.ServiceRequestID() == "" {
+		t.Errorf("its answer: %v", response)
+	}
+	for name, test := range map[string]struct {
+		account account
+		code    string
+	}{
+		"another secret":           {account{a.number, a.accessKeyID, "wrong"}, "InvalidSignatureException"},
+		"an unknown access key":    {account{a.number, "AKIAIOSFODNN7EXAMPLE", a.secret}, "UnrecognizedClientException"},
+		"a key of another account": {a, "AccessDeniedException"},
+	} {
+		_, err := kms.NewFromConfig(config(test.account)).DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &keyARN})
+		var answered smithy.APIError
+		if !errors.As(err, &answered) || answered.ErrorCode() != test.code {
+			t.Errorf("%s: %v, want %s", name, err, test.code)
+		}
+	}
+	_, err = client.GenerateRandom(ctx, &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(1025)})
+	var answered smithy.APIError
+	if !errors.As(err, &answered) || answered.ErrorCode() != "ValidationException" || !strings.Contains(answered.ErrorMessage(), "'numberOfBytes' failed to satisfy constraint") {
+		t.Errorf("too many bytes: %v", err)
+	}
 }
