@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func (g *Guard) Check(ctx context.Context, call *Call, action string, r Resource
 		}
 	}
 	if !d.Allowed {
-		return &Denied{Action: action, Resource: r.ARN, Decision: d, caller: call.Caller.ARN}
+		return &Denied{Action: action, Resource: r.ARN, Decision: d, caller: cmp.Or(call.Caller.ARN, call.Caller.UserID)}
 	}
 	return nil
 }
@@ -88,8 +89,11 @@ func decide(caller *Caller, action string, r *Resource, grant string, buf []poli
 }
 
 func resourcePolicyName(r *Resource) string {
-	if r.Type == "AWS::KMS::Key" {
+	switch r.Type {
+	case "AWS::KMS::Key":
 		return "key policy"
+	case roles.typ:
+		return "trust policy"
 	}
 	return "resource policy"
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -92,7 +93,7 @@ func (w *writer) append(ctx context.Context, log *audit.Log) error {
 
 func (w *writer) fill(c *Call) {
 	r := &w.record
-	r.UserIdentity = identity(c)
+	r.UserIdentity = userIdentity(c)
 	r.EventTime = c.Time
 	r.EventSource, r.EventName, r.AWSRegion = c.EventSource, cut(c.Operation, maxName), cut(c.Region, maxName)
 	r.SourceIPAddress, r.UserAgent = c.SourceIP, cut(c.UserAgent, maxUserAgent)
@@ -112,9 +113,9 @@ func (w *writer) fill(c *Call) {
 	r.Resources = w.resources
 }
 
-// identity is CloudTrail's userIdentity. An access key that was presented but not proved stands in a record of type
+// userIdentity is CloudTrail's. An access key that was presented but not proved stands in a record of type
 // Unknown: it says what was claimed, not who it was.
-func identity(c *Call) audit.Identity {
+func userIdentity(c *Call) audit.Identity {
 	who := c.Caller
 	if who == nil {
 		return audit.Identity{Type: "Unknown", AccessKeyID: cut(c.AccessKeyID, maxName)}
@@ -123,8 +124,19 @@ func identity(c *Call) audit.Identity {
 		Type: who.Type, PrincipalID: who.UserID, ARN: who.ARN, AccountID: who.Account,
 		AccessKeyID: who.AccessKeyID, UserName: who.UserName,
 	}
-	if who.Type == AWSService {
+	switch who.Type {
+	case AWSService:
 		id.ARN, id.InvokedBy = "", who.ARN
+	case WebIdentityUser:
+		id.AccountID, id.IdentityProvider = "", who.Provider
+	}
+	if !who.IssuedAt.IsZero() {
+		id.Session = audit.SessionContext{Created: who.IssuedAt, MFA: who.MFA, Provider: who.Provider, SourceIdentity: who.SourceIdentity}
+		if who.Type == AssumedRole {
+			id.Session.IssuerARN, id.Session.IssuerAccount = who.RoleARN, who.Account
+			id.Session.IssuerID, _, _ = strings.Cut(who.UserID, ":")
+			id.Session.IssuerName = who.RoleARN[strings.LastIndexByte(who.RoleARN, '/')+1:]
+		}
 	}
 	return id
 }

@@ -21,9 +21,6 @@ import (
 // there is none. If the transaction fails the material is destroyed again; a
 // crash just before it leaves nothing behind in the software store.
 func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKeyRequest) (*CreateKeyResponse, error) {
-	if err := s.mayCreate(ctx, call, in.Tags); err != nil {
-		return nil, err
-	}
 	spec, usage, err := specAndUsage(in)
 	if err != nil {
 		return nil, err
@@ -37,19 +34,25 @@ func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKe
 	now := micros(s.now())
 	k := &keyRow{
 		keyFacts: keyFacts{
-			account: call.Account, region: call.Region, id: newUUID(),
+			account: call.Account, region: call.Region,
 			spec: spec, usage: usage, origin: OriginTypeAwsKms, manager: KeyManagerTypeCustomer,
 		},
-		state: stateEnabled, description: in.Description, document: in.Policy,
+		state: stateEnabled, description: in.Description,
 		materialID: newMaterialID(), created: now, gen: 1,
 	}
 	if isTrue(in.MultiRegion) {
-		k.id, k.primaryRegion, k.kin = newMultiRegionID(), k.region, []string{k.region}
+		k.primaryRegion, k.kin = k.region, []string{k.region}
+	}
+	r := &request{operation: "CreateKey", tags: in.Tags, bypass: in.BypassPolicyLockoutSafetyCheck}
+	if err := s.mayCreate(ctx, call, r, &k.keyFacts); err != nil {
+		return nil, err
+	}
+	k.id = newUUID()
+	if k.multiRegion() {
+		k.id = newMultiRegionID()
 	}
 	k.arn = resourceName{account: k.account, region: k.region, name: k.id}.arn()
-	if k.document == "" {
-		k.document = defaultPolicy(call.Account)
-	} else if err := s.checkKeyPolicy(call, k.arn, k.document, in.BypassPolicyLockoutSafetyCheck); err != nil {
+	if k.document, err = s.newKeyPolicy(ctx, call, r, &k.keyFacts, in.Policy); err != nil {
 		return nil, err
 	}
 	call.Touched(k.arn, k.account, typeKey)
@@ -71,13 +74,20 @@ func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKe
 	return &CreateKeyResponse{KeyMetadata: k.metadata()}, nil
 }
 
-// mayCreate asks whether the caller may make a key with these tags.
-func (s *Service) mayCreate(ctx context.Context, call *access.Call, tags []Tag) error {
-	err := s.guard.Check(ctx, call, "kms:CreateKey", everything(call))
-	if err == nil && len(tags) > 0 {
-		err = s.guard.Check(ctx, call, "kms:TagResource", everything(call))
+// mayCreate asks whether the caller may make a key like k, which has no name
+// yet, with the request's tags.
+func (s *Service) mayCreate(ctx context.Context, call *access.Call, r *request, k *keyFacts) error {
+	for _, action := range []string{"kms:CreateKey", "kms:TagResource"} {
+		if action == "kms:TagResource" && len(r.tags) == 0 {
+			continue
+		}
+		asked := *r
+		asked.action = action
+		if err := s.check(ctx, call, &asked, k); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // discard destroys the material of a key that could not be stored. A write that

@@ -27,12 +27,13 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, call *access.Call, in
 	if in.PendingWindowInDays != nil {
 		days = *in.PendingWindowInDays
 	}
+	if days < minPendingDays || days > maxPendingDays {
+		return nil, awsapi.Errorf("ValidationException", "PendingWindowInDays must be between %d and %d, inclusive; it is %d",
+			minPendingDays, maxPendingDays, days)
+	}
 	var out *ScheduleKeyDeletionResponse
-	_, err := s.change(ctx, call, &request{operation: "ScheduleKeyDeletion", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
-		if days < minPendingDays || days > maxPendingDays {
-			return awsapi.Errorf("ValidationException", "PendingWindowInDays must be between %d and %d, inclusive; it is %d",
-				minPendingDays, maxPendingDays, days)
-		}
+	r := &request{operation: "ScheduleKeyDeletion", keyID: in.KeyId, pendingWindowInDays: days}
+	_, err := s.change(ctx, call, r, func(tx *sqldb.Tx, k *keyRow) error {
 		out = &ScheduleKeyDeletionResponse{KeyId: k.arn, PendingWindowInDays: &days}
 		var replicas int64
 		if k.isPrimary() {

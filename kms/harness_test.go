@@ -123,12 +123,17 @@ func (n *node) asIn(region, account, user, policy string) *sdk.Client {
 	if err := n.guard.AddEphemeral(c); err != nil {
 		n.t.Fatal(err)
 	}
+	return n.client(region, c.AccessKeyID, c.Secret)
+}
+
+// client signs with an access key.
+func (n *node) client(region, accessKeyID string, secret access.Secret) *sdk.Client {
 	return sdk.New(sdk.Options{
 		Region:       region,
 		BaseEndpoint: aws.String("http://keyturn.test"),
 		HTTPClient:   &http.Client{Transport: awsapi.InProcess(n.handler)},
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.Secret.Reveal()}, nil
+			return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secret.Reveal()}, nil
 		}),
 		RetryMaxAttempts: 1,
 	})

@@ -157,6 +157,14 @@ const attempts = 10
 // now. fn may add statements; it may run more than once. The returned row is
 // the one from before the change.
 func (s *Service) change(ctx context.Context, call *access.Call, r *request, fn func(tx *sqldb.Tx, k *keyRow) error) (*keyRow, error) {
+	return s.changePrepared(ctx, call, r, func(*keyRow) error { return nil }, fn)
+}
+
+// changePrepared is change with something to do between the checks and the
+// transaction, like reading what belongs to others.
+func (s *Service) changePrepared(ctx context.Context, call *access.Call, r *request, prepare func(k *keyRow) error,
+	fn func(tx *sqldb.Tx, k *keyRow) error,
+) (*keyRow, error) {
 	n, err := parseKeyName(call, r.keyID)
 	if err != nil {
 		return nil, err
@@ -167,6 +175,9 @@ func (s *Service) change(ctx context.Context, call *access.Call, r *request, fn 
 			return nil, err
 		}
 		if err = checkState(r.operation, k.arn, k.state); err != nil {
+			return nil, err
+		}
+		if err = prepare(k); err != nil {
 			return nil, err
 		}
 		err = s.db.Write(ctx, func(tx *sqldb.Tx) error {

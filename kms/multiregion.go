@@ -62,12 +62,9 @@ func (s *Service) readKin(ctx context.Context, k *keyRow) error {
 // configuration tells the primary key and its replicas, as every kin does.
 func (k *keyRow) configuration() *MultiRegionConfiguration {
 	c := &MultiRegionConfiguration{
-		MultiRegionKeyType: MultiRegionKeyTypeReplica,
+		MultiRegionKeyType: k.multiRegionType(),
 		PrimaryKey:         &MultiRegionKey{Arn: k.in(k.primaryRegion).arn(), Region: k.primaryRegion},
 		ReplicaKeys:        []MultiRegionKey{},
-	}
-	if k.isPrimary() {
-		c.MultiRegionKeyType = MultiRegionKeyTypePrimary
 	}
 	for _, region := range k.kin {
 		if region != k.primaryRegion {
@@ -108,7 +105,11 @@ func (s *Service) ReplicateKey(ctx context.Context, call *access.Call, in *Repli
 		if err := s.readKin(ctx, replica); err != nil {
 			return nil, err
 		}
-		out := &ReplicateKeyResponse{ReplicaKeyMetadata: replica.metadata(), ReplicaPolicy: replica.document, ReplicaTags: in.Tags}
+		document, err := s.printKeyPolicy(ctx, replica)
+		if err != nil {
+			return nil, err
+		}
+		out := &ReplicateKeyResponse{ReplicaKeyMetadata: replica.metadata(), ReplicaPolicy: document, ReplicaTags: in.Tags}
 		if out.ReplicaTags == nil {
 			out.ReplicaTags = []Tag{}
 		}
@@ -120,7 +121,10 @@ func (s *Service) ReplicateKey(ctx context.Context, call *access.Call, in *Repli
 // replicate is one attempt; sqldb.ErrConflict when the primary key changed
 // meanwhile.
 func (s *Service) replicate(ctx context.Context, call *access.Call, n resourceName, in *ReplicateKeyRequest) (*keyRow, error) {
-	primary, err := s.findKey(ctx, call, &request{operation: "ReplicateKey", keyID: in.KeyId}, n)
+	r := &request{
+		operation: "ReplicateKey", keyID: in.KeyId, replicaRegion: in.ReplicaRegion, tags: in.Tags, bypass: in.BypassPolicyLockoutSafetyCheck,
+	}
+	primary, err := s.findKey(ctx, call, r, n)
 	if err != nil {
 		return nil, err
 	}
@@ -133,14 +137,19 @@ func (s *Service) replicate(ctx context.Context, call *access.Call, n resourceNa
 	if len(s.regions) > 0 && !slices.Contains(s.regions, in.ReplicaRegion) {
 		return nil, awsapi.Errorf("UnsupportedOperationException", "Keys cannot be replicated to the Region %s.", in.ReplicaRegion)
 	}
-	if err := inRegion(call, in.ReplicaRegion, func() error { return s.mayCreate(ctx, call, in.Tags) }); err != nil {
+	replica := s.replicaOf(primary, in)
+	err = inRegion(call, in.ReplicaRegion, func() error {
+		asked := replica.keyFacts
+		asked.arn = ""
+		return s.mayCreate(ctx, call, r, &asked)
+	})
+	if err != nil {
 		return nil, err
 	}
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
-	replica, err := s.replicaOf(call, primary, in)
-	if err != nil {
+	if replica.document, err = s.newKeyPolicy(ctx, call, r, &replica.keyFacts, in.Policy); err != nil {
 		return nil, err
 	}
 	call.Touched(replica.arn, replica.account, typeKey)
@@ -149,19 +158,15 @@ func (s *Service) replicate(ctx context.Context, call *access.Call, n resourceNa
 
 // replicaOf is the key that in asks for: what kin share it has of primary, and all
 // else of the request.
-func (s *Service) replicaOf(call *access.Call, primary *keyRow, in *ReplicateKeyRequest) (*keyRow, error) {
+func (s *Service) replicaOf(primary *keyRow, in *ReplicateKeyRequest) *keyRow {
 	k := *primary
 	k.region, k.arn = in.ReplicaRegion, primary.in(in.ReplicaRegion).arn()
-	k.description, k.document, k.created, k.gen = in.Description, in.Policy, micros(s.now()), 1
+	k.description, k.created, k.gen = in.Description, micros(s.now()), 1
 	k.policy, k.tags, k.aliases = nil, nil, nil
 	if k.origin == OriginTypeExternal {
 		k.state = KeyStatePendingImport
 	}
-	if k.document == "" {
-		k.document = defaultPolicy(call.Account)
-		return &k, nil
-	}
-	return &k, s.checkKeyPolicy(call, k.arn, k.document, in.BypassPolicyLockoutSafetyCheck)
+	return &k
 }
 
 // storeReplica stores a replica with all materials of its primary key, old ones
@@ -216,7 +221,7 @@ func (s *Service) UpdatePrimaryRegion(ctx context.Context, call *access.Call, in
 // movePrimary is one attempt; sqldb.ErrConflict when one of the two keys changed
 // meanwhile.
 func (s *Service) movePrimary(ctx context.Context, call *access.Call, n resourceName, in *UpdatePrimaryRegionRequest) error {
-	r := &request{operation: "UpdatePrimaryRegion", keyID: in.KeyId}
+	r := &request{operation: "UpdatePrimaryRegion", keyID: in.KeyId, primaryRegion: in.PrimaryRegion}
 	primary, err := s.findKey(ctx, call, r, n)
 	if err != nil {
 		return err

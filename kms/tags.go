@@ -39,7 +39,7 @@ func putTag(tx *sqldb.Tx, keyARN string, t Tag) error {
 
 // TagResource adds tags, or gives present ones another value; all or none.
 func (s *Service) TagResource(ctx context.Context, call *access.Call, in *TagResourceRequest) (*awsapi.Empty, error) {
-	_, err := s.change(ctx, call, &request{operation: "TagResource", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
+	_, err := s.change(ctx, call, &request{operation: "TagResource", keyID: in.KeyId, tags: in.Tags}, func(tx *sqldb.Tx, k *keyRow) error {
 		if err := checkTags(in.Tags); err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ func (s *Service) TagResource(ctx context.Context, call *access.Call, in *TagRes
 
 // UntagResource removes tags; one that is not there is no error.
 func (s *Service) UntagResource(ctx context.Context, call *access.Call, in *UntagResourceRequest) (*awsapi.Empty, error) {
-	_, err := s.change(ctx, call, &request{operation: "UntagResource", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
+	_, err := s.change(ctx, call, &request{operation: "UntagResource", keyID: in.KeyId, tagKeys: in.TagKeys}, func(tx *sqldb.Tx, k *keyRow) error {
 		for _, key := range in.TagKeys {
 			if _, err := tx.Exec(`DELETE FROM kms_tags WHERE key_arn = $1 AND tag_key = $2`, k.arn, key); err != nil {
 				return err

@@ -113,7 +113,9 @@ func TestKeysTaggedIsOneSearch(t *testing.T) {
 		k := n.signingKey()
 		err := n.db.Write(ctx, func(tx *sqldb.Tx) error {
 			for _, insert := range []string{
-				`INSERT INTO kms_keys WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+				`INSERT INTO kms_keys (arn, account, region, key_id, spec, key_usage, origin, state, description, policy, material_id,
+					created_at, deletion_at, deletion_days, due_seen_at, gen)
+					WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
 					SELECT arn || i, account, region, key_id || i, spec, key_usage, origin, state, description, policy, material_id,
 					created_at, deletion_at, deletion_days, due_seen_at, gen FROM kms_keys, n WHERE arn = $1`,
 				`INSERT INTO kms_tags SELECT arn, 'made-by', arn FROM kms_keys WHERE arn <> $1`,

@@ -95,6 +95,7 @@ func (p *Policy) compile(statements []jsontext.Value, variables bool) error {
 			return &Error{Place: place(i, sidOf(raw)), Problem: problem(err)}
 		}
 		sids[b.statement.sid] = true
+		p.asks = p.asks || len(b.statement.conditions) > 0 || b.statement.resources.variables
 	}
 	return nil
 }
@@ -183,7 +184,7 @@ func (b *builder) element(name string) error {
 		s.principals.not = name == "NotPrincipal"
 		return b.principal(name)
 	case "Condition":
-		return refuse("Condition is not evaluated yet, so a statement that has one is refused")
+		return b.condition()
 	}
 	return refuse("unknown element %s", strconv.Quote(name))
 }
@@ -232,11 +233,10 @@ func (b *builder) action(text string) (problem string) {
 }
 
 func (b *builder) resource(text string) (problem string) {
-	if b.variables && strings.Contains(text, "${") {
-		return "holds a policy variable; these are not evaluated yet, so a statement that has one is refused"
-	}
-	p, problem := compileResource(text)
-	b.statement.resources.patterns = append(b.statement.resources.patterns, p)
+	p, problem := compileResource(text, b.variables)
+	r := &b.statement.resources
+	r.patterns = append(r.patterns, p)
+	r.variables = r.variables || p.whole.parts != nil
 	return problem
 }
 

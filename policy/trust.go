@@ -60,7 +60,7 @@ func federatedKey(text string) (Key, bool) {
 		return Key{}, false
 	}
 	for _, n := range [...]KeyName{OIDCAudience, OIDCMethods, OIDCSubject} {
-		if strings.EqualFold(text[at:], conditionKeys[n].name) {
+		if name := conditionKeys[n].name; len(text)-at == len(name) && equal(name, text[at:], true) {
 			return Key{Name: n, Suffix: text[:at]}, true
 		}
 	}
