@@ -45,7 +45,7 @@ func (s *Service) Snapshots() (keys, aliases int) {
 	return s.snapshots.keys.size(), s.snapshots.aliases.size()
 }
 
-func (c *cache[T]) size() int {
+func (c *cache[N, T]) size() int {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return len(c.entries)
@@ -69,5 +69,16 @@ func (s *Service) TurnMaterial(ctx context.Context, keyARN string) (string, erro
 			return err
 		}
 		return turnMaterial(tx, k.account, k.id, m.id, RotationTypeOnDemand, m.created)
+	})
+}
+
+// TurnTo makes a material that the key has the current one.
+func (s *Service) TurnTo(ctx context.Context, keyARN, materialID string) error {
+	k, err := s.readKey(ctx, keyARN)
+	if err != nil {
+		return err
+	}
+	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		return turnMaterial(tx, k.account, k.id, materialID, RotationTypeOnDemand, micros(s.now()))
 	})
 }

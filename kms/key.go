@@ -37,7 +37,9 @@ type keyRow struct {
 	onDemand     int64         // rotations by RotateKeyOnDemand so far
 	gen          int64
 
-	kin []string // the Regions of a Multi-Region key, sorted, where they were read: see readKin
+	imports  []*materialRow // of a key with imported material, by seq: see readImports
+	usableTo int64          // µs, when the first of them expires that the key cannot do without; 0: none does
+	kin      []string       // the Regions of a Multi-Region key, sorted, where they were read: see readKin
 }
 
 const keyColumns = `arn, account, region, key_id, spec, key_usage, origin, manager, primary_region, state, description, policy,
@@ -82,7 +84,11 @@ func (s *Service) complete(ctx context.Context, k *keyRow) (err error) {
 	// The databases do not agree on the order of text.
 	slices.Sort(k.aliases)
 	slices.SortFunc(k.tags, func(a, b Tag) int { return strings.Compare(a.TagKey, b.TagKey) })
-	return rows.Err()
+	if err := rows.Err(); err != nil || k.origin != OriginTypeExternal {
+		return err
+	}
+	rows.Close()
+	return s.readImports(ctx, k)
 }
 
 func micros(t time.Time) int64      { return t.UnixMicro() }
@@ -106,6 +112,7 @@ func (s *Service) readKey(ctx context.Context, keyARN string) (*keyRow, error) {
 var crossAccount = map[string]bool{
 	"DescribeKey": true, "GetPublicKey": true, "GetKeyRotationStatus": true,
 	"Sign": true, "Verify": true, "Encrypt": true, "Decrypt": true, "ReEncrypt": true,
+	"CreateGrant": true, "ListGrants": true, "RetireGrant": true, "RevokeGrant": true,
 	"GenerateMac": true, "VerifyMac": true, "DeriveSharedSecret": true, "Encapsulate": true, "Decapsulate": true,
 	"GenerateDataKey": true, "GenerateDataKeyWithoutPlaintext": true, "GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true,
 }
@@ -200,14 +207,14 @@ func (s *Service) changePrepared(ctx context.Context, call *access.Call, r *requ
 
 // DescribeKey takes every form of name.
 func (s *Service) DescribeKey(ctx context.Context, call *access.Call, in *DescribeKeyRequest) (*DescribeKeyResponse, error) {
-	if err := checkGrantTokens(in.GrantTokens); err != nil {
-		return nil, err
-	}
 	n, err := parseName(call, in.KeyId)
 	if err != nil {
 		return nil, err
 	}
 	r := &request{operation: "DescribeKey", keyID: in.KeyId, grantTokens: in.GrantTokens}
+	if err := s.checkGrantTokens(r); err != nil {
+		return nil, err
+	}
 	if n.isAlias() {
 		r.alias = n.name
 		a, err := s.readAlias(ctx, n.arn())
@@ -251,6 +258,7 @@ func (k *keyRow) metadata() *KeyMetadata {
 	if multi {
 		m.MultiRegionConfiguration = k.configuration()
 	}
+	k.describeImports(m)
 	switch algorithms := k.spec.Algorithms(k.usage); k.usage {
 	case KeyUsageTypeSignVerify:
 		m.SigningAlgorithms = algorithms
@@ -336,15 +344,6 @@ func (s *Service) GetKeyRotationStatus(ctx context.Context, call *access.Call, i
 // identity policies alone decide.
 func everything(call *access.Call) access.Resource {
 	return access.Resource{Account: call.Account}
-}
-
-// checkGrantTokens refuses tokens: no grant has ever been made here, so none
-// can be valid.
-func checkGrantTokens(tokens []string) error {
-	if len(tokens) > 0 {
-		return awsapi.Errorf("InvalidGrantTokenException", "Invalid grant token")
-	}
-	return nil
 }
 
 // errDryRun is the answer of a dry run that passed every check.

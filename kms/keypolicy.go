@@ -87,8 +87,9 @@ func (s *Service) allowsPut(call *access.Call, r *request, k *keyFacts, p *polic
 	asked.operation, asked.action = "PutKeyPolicy", ""
 	resource := s.resource(&asked, k)
 	resource.Policy, resource.Grants = p, nil
-	root := &access.Caller{Account: k.account, ARN: access.RootARN(k.account), UserID: k.account, Type: access.Root}
-	return s.guard.Allows(call.Caller, "kms:PutKeyPolicy", resource) || s.guard.Allows(root, "kms:PutKeyPolicy", resource)
+	byRoot := *call
+	byRoot.Caller = &access.Caller{Account: k.account, ARN: access.RootARN(k.account), UserID: k.account, Type: access.Root}
+	return s.guard.Allows(call, "kms:PutKeyPolicy", resource) || s.guard.Allows(&byRoot, "kms:PutKeyPolicy", resource)
 }
 
 // printKeyPolicy is the key's policy as AWS prints it. A user or role that was

@@ -32,11 +32,12 @@ import (
 	"github.com/keyturn/keyturn/sqldb"
 )
 
-// Config is what a Service works with. DB, Guard and Backend are required.
+// Config is what a Service works with. DB, Guard, Backend and Sealer are required.
 type Config struct {
 	DB       *sqldb.DB
 	Guard    *access.Guard
 	Backend  keystore.Backend
+	Sealer   access.Sealer    // for the tokens that callers are given
 	Now      func() time.Time // nil: time.Now
 	Logger   *slog.Logger     // nil: slog.Default
 	Lineages Lineages         // nil: no alias is a lineage
@@ -74,6 +75,7 @@ type Service struct {
 	db       *sqldb.DB
 	guard    *access.Guard
 	backend  keystore.Backend
+	sealer   access.Sealer
 	now      func() time.Time
 	logger   *slog.Logger
 	lineages atomic.Pointer[Lineages]
@@ -88,10 +90,10 @@ type Service struct {
 // New returns a Service on a database that is open. Nothing is read before the
 // first request, so start time does not depend on the number of keys.
 func New(_ context.Context, c Config) (*Service, error) {
-	if c.DB == nil || c.Guard == nil || c.Backend == nil {
-		return nil, errors.New("starting kms: DB, Guard and Backend are required")
+	if c.DB == nil || c.Guard == nil || c.Backend == nil || c.Sealer == nil {
+		return nil, errors.New("starting kms: DB, Guard, Backend and Sealer are required")
 	}
-	s := &Service{db: c.DB, guard: c.Guard, backend: c.Backend, now: c.Now, logger: c.Logger, regions: c.Regions}
+	s := &Service{db: c.DB, guard: c.Guard, backend: c.Backend, sealer: c.Sealer, now: c.Now, logger: c.Logger, regions: c.Regions}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -135,8 +137,8 @@ const (
 )
 
 // Run does the work that no request does, until ctx ends: keys whose date of
-// deletion has come are destroyed, last uses are written down, idle snapshots
-// are dropped. It returns nil after a last flush. Any number of nodes may run
+// deletion has come are destroyed, imported material whose time is over is
+// taken away, last uses are written down, idle snapshots are dropped. It returns nil after a last flush. Any number of nodes may run
 // it. Errors are logged and tried again at the next tick.
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(tickInterval)
@@ -158,11 +160,15 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// RunOnce is one turn of Run. worked is whether a key was destroyed, or came
-// nearer to it.
+// RunOnce is one turn of Run. worked is whether a key or a material was
+// destroyed, or came nearer to it.
 func (s *Service) RunOnce(ctx context.Context) (worked bool, err error) {
 	s.snapshots.dropIdle(s.now())
-	flushErr := s.flushUsage(ctx)
-	worked, err = s.deleteDue(ctx)
-	return worked, errors.Join(flushErr, err)
+	errs := []error{s.flushUsage(ctx)}
+	for _, do := range []func(context.Context) (bool, error){s.deleteDue, s.expireDue, s.destroyCondemned} {
+		did, err := do(ctx)
+		worked = worked || did
+		errs = append(errs, err)
+	}
+	return worked, errors.Join(errs...)
 }

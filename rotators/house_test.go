@@ -67,7 +67,7 @@ func newHouse(t testing.TB, db *sqldb.DB) *house {
 	h.table = rotation.NewTable(db)
 	quiet := slog.New(slog.DiscardHandler)
 	h.kms, err = kms.New(ctx, kms.Config{
-		DB: db, Guard: h.guard, Backend: store, Now: h.clock.Now, Logger: quiet, DeletionGrace: -1, Lineages: lineages{h},
+		DB: db, Guard: h.guard, Backend: store, Sealer: store.Sealer("kms"), Now: h.clock.Now, Logger: quiet, DeletionGrace: -1, Lineages: lineages{h},
 	})
 	check(t, err)
 	handler := awsapi.NewHandler(awsapi.Config{Guard: h.guard, Services: []awsapi.Service{h.kms.API()}, Logger: quiet})
