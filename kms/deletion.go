@@ -32,6 +32,9 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, call *access.Call, in
 			return awsapi.Errorf("ValidationException", "PendingWindowInDays must be between %d and %d, inclusive; it is %d",
 				minPendingDays, maxPendingDays, days)
 		}
+		if err := s.holdRotation(tx, call, k, "ScheduleKeyDeletion"); err != nil {
+			return err
+		}
 		at = micros(s.now().Add(time.Duration(days) * 24 * time.Hour))
 		_, err := tx.Exec(`UPDATE kms_keys SET state = $2, deletion_at = $3, deletion_days = $4, due_seen_at = NULL WHERE arn = $1`,
 			k.arn, moves("ScheduleKeyDeletion", k.state), at, days)
@@ -158,6 +161,11 @@ func (s *Service) beginDestruction(ctx context.Context, k dueKey, now int64) (bo
 			return err
 		}
 		began = true
+		if turner := s.rotations.Load(); turner != nil {
+			if err := (*turner).ForgetKey(tx, k.arn); err != nil {
+				return err
+			}
+		}
 		return forget(tx, k.arn)
 	})
 	return began, err

@@ -23,6 +23,9 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/software"
 	"github.com/keyturn/keyturn/kms"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotators"
+	"github.com/keyturn/keyturn/server"
 	"github.com/keyturn/keyturn/sqldb"
 	"github.com/keyturn/keyturn/sqldb/sqldbtest"
 )
@@ -41,10 +44,13 @@ type node struct {
 	db          *sqldb.DB
 	guard       *access.Guard
 	service     *kms.Service
+	rotation    *rotation.Service // turns when it is told to: settle
 	handler     http.Handler
 	clock       *clock
 	logs        *bytes.Buffer
-	*sdk.Client // of the root user of account
+	log         *audit.Log
+	trail       string // the folder of the audit log
+	*sdk.Client        // of the root user of account
 }
 
 // options change a node before it starts.
@@ -70,11 +76,13 @@ func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	log, err := audit.Open(ctx, t.TempDir(), nil, "test", audit.Options{Sync: audit.Interval})
+	n.trail = t.TempDir()
+	log, err := audit.Open(ctx, n.trail, nil, "test", audit.Options{Sync: audit.Interval})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { log.Close() })
+	n.log = log
 	n.guard, err = access.Open(ctx, access.Config{DB: db, Log: log, Sealer: store.Sealer("access")})
 	if err != nil {
 		t.Fatal(err)
@@ -91,6 +99,17 @@ func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.rotation, err = rotation.NewService(rotation.ServiceConfig{
+		DB: db, Guard: n.guard, Now: n.clock.now, Rand: func() float64 { return 0 },
+		Rotators: map[string]rotation.Rotator{rotation.RotatorMaterial: rotators.NewMaterial(server.Materials(n.service))},
+		Targets: func(context.Context, *rotation.Policy) (rotation.Target, error) {
+			return rotation.Target{Local: true}, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.service.SetRotations(n.rotation)
 	n.handler = awsapi.NewHandler(awsapi.Config{Guard: n.guard, Services: []awsapi.Service{n.service.API()}, Logger: logger})
 	n.Client = n.as(account, "", "")
 	return n
@@ -137,6 +156,14 @@ func (n *node) asIn(region, account, user, policy string) *sdk.Client {
 // allow is an identity policy that allows actions on every resource.
 func allow(actions ...string) string {
 	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["` + strings.Join(actions, `","`) + `"],"Resource":"*"}]}`
+}
+
+// settle does every rotation that is due.
+func (n *node) settle() {
+	n.t.Helper()
+	if _, err := n.rotation.Settle(ctx); err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 // clock is a clock that a test moves.

@@ -294,20 +294,6 @@ func (s *Service) UpdateKeyDescription(ctx context.Context, call *access.Call, i
 	return nil, err
 }
 
-// GetKeyRotationStatus answers, as AWS does for keys that never rotate by
-// themselves, that automatic rotation is off.
-func (s *Service) GetKeyRotationStatus(ctx context.Context, call *access.Call, in *GetKeyRotationStatusRequest) (*GetKeyRotationStatusResponse, error) {
-	n, err := parseKeyName(call, in.KeyId)
-	if err != nil {
-		return nil, err
-	}
-	k, err := s.findKey(ctx, call, &request{operation: "GetKeyRotationStatus", keyID: in.KeyId}, n)
-	if err != nil {
-		return nil, err
-	}
-	return &GetKeyRotationStatusResponse{KeyId: k.id}, nil
-}
-
 // everything is the resource of operations that work on no key in particular:
 // identity policies alone decide.
 func everything(call *access.Call) access.Resource {

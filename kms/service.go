@@ -47,6 +47,10 @@ type Config struct {
 	MaxSnapshots int
 	IdleAfter    time.Duration // 0: ten minutes
 
+	// MinRotationDays is the shortest period that EnableKeyRotation takes; 0 means
+	// AWS's 90 days.
+	MinRotationDays int
+
 	// DeletionGrace is how long after its date, at least, a key is destroyed:
 	// it must have been seen overdue that long before, so that a clock that
 	// jumps ahead and is corrected destroys nothing. 0 means one hour, a
@@ -77,6 +81,9 @@ type Service struct {
 	lineages atomic.Pointer[Lineages]
 	grace    time.Duration
 
+	rotations       atomic.Pointer[Rotations]
+	minRotationDays int
+
 	snapshots *snapshots
 	policies  compiledPolicies
 	usage     usageLog
@@ -106,6 +113,9 @@ func New(_ context.Context, c Config) (*Service, error) {
 	}
 	if c.IdleAfter <= 0 {
 		c.IdleAfter = 10 * time.Minute
+	}
+	if s.minRotationDays = c.MinRotationDays; s.minRotationDays <= 0 {
+		s.minRotationDays = minRotationDays
 	}
 	s.snapshots = newSnapshots(c.MaxSnapshots, c.IdleAfter)
 	s.SetLineages(c.Lineages)

@@ -60,6 +60,7 @@ var stateRules = map[string]rule{
 	"ListAliases":          inAnyState,
 	"DeleteAlias":          inAnyState,
 	"GetKeyRotationStatus": inAnyState,
+	"ListKeyRotations":     inAnyState,
 	"GetKeyLastUsage":      inAnyState,
 
 	"EnableKey":            whenNotPendingDeletion,
@@ -72,6 +73,10 @@ var stateRules = map[string]rule{
 	"UntagResource":        whenNotPendingDeletion,
 
 	"CancelKeyDeletion": whenPendingDeletion,
+
+	"EnableKeyRotation":  whenEnabled,
+	"DisableKeyRotation": whenEnabled,
+	"RotateKeyOnDemand":  whenEnabled,
 
 	"Sign":               whenEnabled,
 	"Verify":             whenEnabled,

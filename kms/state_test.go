@@ -69,6 +69,22 @@ var everyOperation = map[string]attempt{
 		_, err := n.GetKeyRotationStatus(ctx, &sdk.GetKeyRotationStatusInput{KeyId: k.KeyId})
 		return err
 	}),
+	"EnableKeyRotation": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.EnableKeyRotation(ctx, &sdk.EnableKeyRotationInput{KeyId: k.KeyId})
+		return err
+	}),
+	"DisableKeyRotation": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.DisableKeyRotation(ctx, &sdk.DisableKeyRotationInput{KeyId: k.KeyId})
+		return err
+	}),
+	"RotateKeyOnDemand": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.RotateKeyOnDemand(ctx, &sdk.RotateKeyOnDemandInput{KeyId: k.KeyId})
+		return err
+	}),
+	"ListKeyRotations": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.ListKeyRotations(ctx, &sdk.ListKeyRotationsInput{KeyId: k.KeyId})
+		return err
+	}),
 	"GetKeyLastUsage": signing.doing(func(n *node, k *types.KeyMetadata) error {
 		_, err := n.GetKeyLastUsage(ctx, &sdk.GetKeyLastUsageInput{KeyId: k.KeyId})
 		return err
@@ -203,6 +219,7 @@ var stateTable = map[string][2]string{
 	"ListResourceTags":     {"", ""},
 	"ListAliases":          {"", ""},
 	"GetKeyRotationStatus": {"", ""},
+	"ListKeyRotations":     {"", ""},
 	"GetKeyLastUsage":      {"", ""},
 	"DeleteAlias":          {"", ""},
 
@@ -216,6 +233,10 @@ var stateTable = map[string][2]string{
 	"UpdateAlias":          {"", pending},
 
 	"CancelKeyDeletion": {notPending, ""},
+
+	"EnableKeyRotation":  {disabled, pending},
+	"DisableKeyRotation": {disabled, pending},
+	"RotateKeyOnDemand":  {disabled, pending},
 
 	"Sign":               {disabled, pending},
 	"Verify":             {disabled, pending},

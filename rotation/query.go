@@ -149,6 +149,7 @@ func token(after string) string { return base64.RawURLEncoding.EncodeToString([]
 
 // ListPoliciesInput asks for policies of the account and Region.
 type ListPoliciesInput struct {
+	Keys bool `json:",omitzero"` // those of the keys that EnableKeyRotation turns, instead of those that people put
 	Page `json:",inline"`
 }
 
@@ -183,9 +184,14 @@ func (s *Service) ListPolicies(ctx context.Context, call *access.Call, in *ListP
 	if err != nil {
 		return nil, err
 	}
+	service := ""
+	if in.Keys {
+		service = materialService
+	}
 	rows, err := s.c.DB.Query(ctx, `SELECT `+rowColumns+`, p.arn, p.doc, p.paused
 		FROM rotation_policies p JOIN rotations r ON r.policy = p.arn AND r.head = 1
-		WHERE p.account = $1 AND p.region = $2 AND p.name > $3 ORDER BY p.name LIMIT $4`, call.Account, call.Region, after, limit+1)
+		WHERE p.account = $1 AND p.region = $2 AND p.service = $3 AND p.name > $4 ORDER BY p.name LIMIT $5`,
+		call.Account, call.Region, service, after, limit+1)
 	if err != nil {
 		return nil, fmt.Errorf("reading policies: %w", err)
 	}

@@ -42,6 +42,11 @@ type Config struct {
 		Lease time.Duration `yaml:"lease"` // at least 1s; default 1m
 	} `yaml:"rotation"`
 
+	KMS struct {
+		// MinRotationDays is the shortest period of automatic rotation that EnableKeyRotation takes.
+		MinRotationDays int `yaml:"minRotationDays"` // 1 to 2560; default 90, as AWS has it
+	} `yaml:"kms"`
+
 	TLS struct {
 		Certificate string `yaml:"certificate"` // PEM file
 		Key         string `yaml:"key"`         // PEM file
@@ -125,6 +130,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Rotation.Lease != 0 && c.Rotation.Lease < time.Second {
 		wrong = append(wrong, fmt.Errorf("rotation.lease %s: at least 1s, or steps cannot end within it", c.Rotation.Lease))
+	}
+	if days := c.KMS.MinRotationDays; days < 0 || days > 2560 {
+		wrong = append(wrong, fmt.Errorf("kms.minRotationDays %d: 1 to 2560", days))
 	}
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		wrong = append(wrong, errors.New("tls.certificate and tls.key go together"))

@@ -88,7 +88,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.kms, err = kms.New(ctx, kms.Config{DB: s.db, Guard: s.guard, Backend: s.store, Now: c.Now, Logger: c.Logger})
+	s.kms, err = kms.New(ctx, kms.Config{DB: s.db, Guard: s.guard, Backend: s.store, Now: c.Now, Logger: c.Logger, MinRotationDays: c.KMS.MinRotationDays})
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +96,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.kms.SetLineages(s.rotation)
+	s.kms.SetRotations(s.rotation)
 	if err := s.openCredentials(ctx); err != nil {
 		return nil, err
 	}
@@ -108,7 +109,10 @@ func (s *Server) openRotation(ctx context.Context) (err error) {
 	s.rotation, err = rotation.NewService(rotation.ServiceConfig{
 		DB: s.db, Guard: s.guard, Targets: s.Target, Now: s.config.Now, Node: node(), Logger: s.config.Logger, Lease: s.config.Rotation.Lease,
 		MayTarget: s.mayTarget,
-		Rotators:  map[string]rotation.Rotator{"key": rotators.NewKey(rotators.KeyOptions{Wanted: s.wanted})},
+		Rotators: map[string]rotation.Rotator{
+			"key":                    rotators.NewKey(rotators.KeyOptions{Wanted: s.wanted}),
+			rotation.RotatorMaterial: rotators.NewMaterial(Materials(s.kms)),
+		},
 	})
 	if err != nil {
 		return err
