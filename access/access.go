@@ -48,11 +48,12 @@ type Guard struct {
 	sealer Sealer
 	now    func() time.Time
 
-	epochs     [256]atomic.Uint64 // shard → number of changes heard of
-	stored     sync.Map           // access key id → *entry: credentials that were read from the database
-	storedSize atomic.Int64
+	epochs     [256]atomic.Uint64  // shard → number of changes heard of
+	stored     bounded[*entry]     // access key id → credential that was read from the database
+	principals bounded[*principal] // unique id → user or role that was read from the database
+	sessions   bounded[*session]   // access key id → session whose token was opened
 	missing    *missing
-	loads      chan struct{} // holds a token for each credential being read
+	loads      chan struct{} // holds a token for each credential or principal being read
 
 	ephemeral sync.Map // access key id → *ephemeral
 	used      sync.Map // access key id → *lastUse, of stored credentials

@@ -78,14 +78,14 @@ var errTooManyKeys = errorf(limitExceeded, "Cannot exceed quota for AccessKeysPe
 
 // newKey is an access key that is about to be stored.
 type newKey struct {
-	user      *user
+	user      *identity
 	id        string
 	secret    Secret
 	sealed    []byte
 	createdAt int64
 }
 
-func (g *Guard) newKey(u *user) (*newKey, error) {
+func (g *Guard) newKey(u *identity) (*newKey, error) {
 	k := &newKey{user: u, id: newID("AKIA", 16), secret: newSecret(), createdAt: g.now().UnixMicro()}
 	var err error
 	if k.sealed, err = g.sealer.Seal([]byte(k.secret.Reveal()), secretName(u.account, u.id, k.id)); err != nil {
@@ -204,7 +204,7 @@ func (g *Guard) DeleteAccessKey(ctx context.Context, call *Call, in *DeleteAcces
 		return nil, wrap("deleting access key", err)
 	}
 	g.used.Delete(in.AccessKeyId)
-	g.forget(in.AccessKeyId)
+	g.stored.forget(in.AccessKeyId)
 	return &DeleteAccessKeyOutput{}, nil
 }
 

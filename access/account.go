@@ -2,7 +2,6 @@ package access
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 
@@ -46,8 +45,8 @@ func (g *Guard) Bootstrap(ctx context.Context, account string) (accessKeyID stri
 
 var errBootstrapped = errors.New("the account has had its first administrator")
 
-// RenewAdmin gives an account's administrator a new access key in place of any it had, and its policy back, making user
-// and account where they are missing. It is for the operator who has lost every other way in and holds the database and
+// RenewAdmin gives an account's administrator a new access key in place of any it had, and its policy in place of all that
+// spoke for or against it, making user and account where they are missing. It is for the operator who has lost every other way in and holds the database and
 // the root key; no request reaches it.
 func (g *Guard) RenewAdmin(ctx context.Context, account string) (accessKeyID string, secret Secret, err error) {
 	k, err := g.administer(ctx, "RenewAdmin", account, func(tx *sqldb.Tx, k *newKey) error {
@@ -67,11 +66,13 @@ func (g *Guard) administer(ctx context.Context, operation, account string, chang
 	if !arn.IsAccount(account) {
 		return nil, fmt.Errorf("%q is not an account id: it has twelve digits", account)
 	}
-	u := &user{id: newID("AIDA", 17), account: account, name: adminName, path: "/", createdAt: g.now().UnixMicro()}
+	u := g.newIdentity(users, adminName, "/")
+	u.account = account
 	// A user "admin" who is there keeps its unique id, and the secret must be sealed under it.
-	err := g.db.QueryRow(ctx, `SELECT `+userColumns+` FROM users WHERE account = $1 AND folded = $2`, account, adminName).Scan(u.columns()...)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+	if there, err := g.readIdentity(ctx, users, account, adminName); err != nil {
 		return nil, err
+	} else if there != nil {
+		u = there
 	}
 	done := 0
 	if err := g.db.QueryRow(ctx, `SELECT COUNT(*) FROM accounts WHERE id = $1 AND bootstrapped_at <> 0`, account).Scan(&done); err != nil {
@@ -85,7 +86,7 @@ func (g *Guard) administer(ctx context.Context, operation, account string, chang
 		return nil, err
 	}
 	call := g.ownCall(operation, account)
-	call.Touched(u.arn(), account, typeUser)
+	call.Touched(u.arn(), account, users.typ)
 	call.Params = append(quote([]byte(`{"account":`), account), '}')
 	call.remember("keyturn:"+operation, u.arn(), policy.Decision{Allowed: true, Cause: policy.AllowedAsRoot})
 	if err := g.recordDecision(ctx, call); err != nil {
@@ -139,10 +140,21 @@ func (k *newKey) insertAdmin(tx *sqldb.Tx) error {
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(`DELETE FROM access_keys WHERE user_id = $1 AND account = $2`, u.id, u.account); err != nil {
-		return err
+	for _, statement := range []string{
+		`DELETE FROM access_keys WHERE user_id = $1 AND account = $2`,
+		// Whatever could still deny something.
+		`DELETE FROM user_policies WHERE user_id = $1 AND account = $2`,
+		`DELETE FROM group_members WHERE user_id = $1 AND account = $2`,
+		`UPDATE users SET boundary = '' WHERE id = $1 AND account = $2`,
+	} {
+		if _, err := tx.Exec(statement, u.id, u.account); err != nil {
+			return err
+		}
 	}
 	if err := u.putPolicy(tx, adminPolicyName, adminPolicy, k.createdAt); err != nil {
+		return err
+	}
+	if err := u.changed(tx); err != nil {
 		return err
 	}
 	return k.insert(tx)
@@ -170,47 +182,4 @@ func (g *Guard) EnsureAccount(ctx context.Context, account string) error {
 		return fmt.Errorf("making account: %w", err)
 	}
 	return nil
-}
-
-// UnknownPrincipal returns the first principal that a resource policy names and that does not exist, "" when all do. AWS
-// refuses to store such a policy. Known are the accounts and users of the database and the principals of ephemeral
-// credentials; services are taken at their word.
-func (g *Guard) UnknownPrincipal(ctx context.Context, p *policy.Policy) (string, error) {
-	live := g.livePrincipals()
-	for _, name := range p.Principals() {
-		if name == "*" || live[name] {
-			continue
-		}
-		a, err := arn.Parse(name)
-		query, args := `SELECT COUNT(*) FROM accounts WHERE id = $1`, []any{name}
-		switch typ, id := a.Cut(); {
-		case arn.IsAccount(name):
-		case err != nil:
-			continue // a service
-		case a.Service == "iam" && typ == "user":
-			// Paths and names hold no character by which two pairs could make one text.
-			query, args = `SELECT COUNT(*) FROM users WHERE account = $1 AND path || name = $2`, []any{a.Account, "/" + id}
-		default:
-			return name, nil
-		}
-		found := 0
-		if err := g.db.QueryRow(ctx, query, args...).Scan(&found); err != nil {
-			return "", fmt.Errorf("finding principal: %w", err)
-		}
-		if found == 0 {
-			return name, nil
-		}
-	}
-	return "", nil
-}
-
-// livePrincipals are the accounts, users, roles and sessions of ephemeral credentials.
-func (g *Guard) livePrincipals() map[string]bool {
-	live := map[string]bool{}
-	g.ephemeral.Range(func(_, v any) bool {
-		c := v.(*ephemeral).credential.Caller
-		live[c.Account], live[c.ARN], live[c.RoleARN] = true, true, true
-		return true
-	})
-	return live
 }

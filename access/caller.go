@@ -14,6 +14,8 @@ const (
 	IAMUser     = "IAMUser"
 	AssumedRole = "AssumedRole"
 	AWSService  = "AWSService"
+
+	WebIdentityUser = "WebIdentityUser" // whom an OIDC provider vouches for; only AssumeRoleWithWebIdentity has such callers
 )
 
 // A Caller is who asks, as the signature proved it. It is immutable and shared by all requests of its access key.
@@ -23,7 +25,7 @@ type Caller struct {
 	UserID      string // AIDA…, AROA…:session; of a root user: the account
 	UserName    string // of a user; else empty
 	AccessKeyID string
-	Type        string // Root, IAMUser, AssumedRole or AWSService
+	Type        string // one of the types above
 	RoleARN     string // of an assumed role: the role's own ARN, with its path
 
 	// Policies are the identity policies that speak for the caller; Boundary and Session bound them, as in policy.Question.
@@ -32,6 +34,7 @@ type Caller struct {
 	Session  []policy.Attached
 
 	Tags           []Tag     // of the user, or of the role and session: aws:PrincipalTag
+	TransitiveTags []string  // of a session: keys of the tags that sessions made with it inherit
 	IssuedAt       time.Time // of a session: when its credentials were made; zero for access keys of users
 	MFA            bool      // of a session: it was begun with a second factor
 	Provider       string    // of a federated session: who vouched for it, as aws:FederatedProvider
@@ -53,8 +56,18 @@ func (c *Caller) Principal() policy.Principal {
 		}
 	case AWSService:
 		p.Service = c.ARN
+	case WebIdentityUser:
+		p.Federated = c.Provider
 	}
 	return p
+}
+
+// WebIdentity is the caller whom the OIDC provider of an issuer vouches for, as the account knows that provider.
+func WebIdentity(account, issuer, audience, subject string) *Caller {
+	return &Caller{
+		Account: account, Type: WebIdentityUser, UserName: subject, UserID: policy.IssuerName(issuer) + ":" + audience + ":" + subject,
+		Provider: policy.ProviderARN(account, issuer),
+	}
 }
 
 // roleOf derives the role of a session, as far as its name tells: paths do not stand in session ARNs.
@@ -76,6 +89,4 @@ func roleOf(session string) string {
 func RootARN(account string) string { return "arn:aws:iam::" + account + ":root" }
 
 // UserARN names a user. path begins and ends with a slash.
-func UserARN(account, path, name string) string {
-	return "arn:aws:iam::" + account + ":user" + path + name
-}
+func UserARN(account, path, name string) string { return users.arn(account, path, name) }

@@ -17,12 +17,6 @@ import (
 	"github.com/keyturn/keyturn/sqldb"
 )
 
-const (
-	maxStored  = 1 << 14 // credentials kept; beyond that some are forgotten
-	maxMissing = 1 << 10 // access key ids known not to exist
-	maxLoads   = 8       // credentials being read at once
-)
-
 // A Credential is an access key that may sign: its secret, and who is asking when the signature proves right. Immutable.
 type Credential struct {
 	Secret Secret
@@ -31,13 +25,16 @@ type Credential struct {
 
 // Credential finds an access key. It returns ErrUnknownAccessKey, ErrInactive, ErrInvalidToken or ErrExpiredToken, or an
 // error of the database when it had to ask and could not: then it is not known whether the key is good, and it must not be
-// taken for so. The session token is compared in constant time; a stored key has none, and giving one is an error.
+// taken for so. A session's token is what the session is made of; a user's access key has none, and giving one is an error.
 //
 // When the key is warm and the node hears of changes, nothing is read and nothing allocated. Unknown ids cost one indexed
 // read at most, and few of these run at once, so that whoever sprays ids cannot take the database from the others.
 func (g *Guard) Credential(ctx context.Context, accessKeyID, sessionToken string) (*Credential, error) {
 	if e, ok := g.ephemeral.Load(accessKeyID); ok {
 		return e.(*ephemeral).present(sessionToken, g.now())
+	}
+	if strings.HasPrefix(accessKeyID, sessionPrefix) {
+		return g.session(ctx, accessKeyID, sessionToken)
 	}
 	e, err := g.find(ctx, accessKeyID)
 	switch {
@@ -51,32 +48,32 @@ func (g *Guard) Credential(ctx context.Context, accessKeyID, sessionToken string
 	return e.credential, nil
 }
 
-// entry is a credential read from the database, with the epochs noted before what it was made from was read: the key's row
-// hangs on the id of the key, the policies on that of the user. It is good while both are what they were.
+// entry is the access key of a user, read from the database, with the epoch noted before. It is good while that and its
+// user are what they were.
 type entry struct {
-	credential          *Credential
-	active              bool
-	keyShard, userShard sqldb.Shard
-	keyEpoch, userEpoch uint64
+	credential *Credential
+	active     bool
+	user       *principal
+	shard      sqldb.Shard
+	epoch      uint64
 }
 
 func (g *Guard) current(e *entry) bool {
-	return g.epochs[e.keyShard].Load() == e.keyEpoch && g.epochs[e.userShard].Load() == e.userEpoch
+	return g.epochs[e.shard].Load() == e.epoch && g.currentPrincipal(e.user)
 }
 
 func (g *Guard) find(ctx context.Context, id string) (*entry, error) {
 	if e, err, ok := g.remembered(id); ok {
 		return e, err
 	}
-	if !wellFormed(id) {
+	if !wellFormed(id, "AKIA") {
 		return nil, ErrUnknownAccessKey
 	}
-	select {
-	case g.loads <- struct{}{}:
-		defer func() { <-g.loads }()
-	case <-ctx.Done():
-		return nil, fmt.Errorf("reading access key: %w", ctx.Err())
+	release, err := g.acquire(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer release()
 	if e, err, ok := g.remembered(id); ok { // somebody else may have read it meanwhile
 		return e, err
 	}
@@ -88,10 +85,8 @@ func (g *Guard) remembered(id string) (e *entry, err error, ok bool) {
 	if !g.db.Fresh() {
 		return nil, nil, false
 	}
-	if v, found := g.stored.Load(id); found {
-		if e := v.(*entry); g.current(e) {
-			return e, nil, true
-		}
+	if e, found := g.stored.get(id); found && g.current(e) {
+		return e, nil, true
 	}
 	if g.missing.has(id, g.epochs[keyShard(id)].Load()) {
 		return nil, ErrUnknownAccessKey, true
@@ -99,95 +94,43 @@ func (g *Guard) remembered(id string) (e *entry, err error, ok bool) {
 	return nil, nil, false
 }
 
-// load reads a credential. Each epoch is noted before that is read which hangs on it: a change that comes in between makes
-// the entry stale at once, never wrong for good.
+// load reads a credential. The epoch is noted before: a change that comes in between makes the entry stale at once, never
+// wrong for good.
 func (g *Guard) load(ctx context.Context, id string) (*entry, error) {
-	e := &entry{keyShard: keyShard(id)}
-	e.keyEpoch = g.epochs[e.keyShard].Load()
-	var row keyRow
-	err := g.db.QueryRow(ctx, `SELECT k.account, k.user_id, k.sealed_secret, k.status, u.name, u.path
-		FROM access_keys k JOIN users u ON u.id = k.user_id AND u.account = k.account WHERE k.id = $1`, id).
-		Scan(&row.account, &row.userID, &row.sealed, &row.status, &row.name, &row.path)
+	e := &entry{shard: keyShard(id)}
+	e.epoch = g.epochs[e.shard].Load()
+	var account, userID, status string
+	var sealed []byte
+	err := g.db.QueryRow(ctx, `SELECT account, user_id, sealed_secret, status FROM access_keys WHERE id = $1`, id).
+		Scan(&account, &userID, &sealed, &status)
 	if errors.Is(err, sql.ErrNoRows) {
-		g.missing.add(id, e.keyEpoch)
+		g.missing.add(id, e.epoch)
 		return nil, ErrUnknownAccessKey
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading access key: %w", err)
 	}
-	e.userShard = userShard(row.userID)
-	e.userEpoch = g.epochs[e.userShard].Load()
-	policies, err := g.userPolicies(ctx, row.account, row.userID)
+	e.user, err = g.rememberedPrincipal(users, account, userID)
+	if e.user == nil && err == nil {
+		e.user, err = g.loadPrincipal(ctx, users, account, userID)
+	}
+	if errors.Is(err, errGone) {
+		return nil, ErrUnknownAccessKey
+	}
 	if err != nil {
 		return nil, err
 	}
-	secret, err := g.sealer.Open(row.sealed, secretName(row.account, row.userID, id))
+	secret, err := g.sealer.Open(sealed, secretName(account, userID, id))
 	if err != nil {
 		return nil, fmt.Errorf("opening the sealed secret of access key %s: %w", id, err)
 	}
-	e.active = row.status == Active
-	e.credential = &Credential{
-		Secret: NewSecret(string(secret)),
-		Caller: &Caller{
-			Account: row.account, ARN: UserARN(row.account, row.path, row.name), UserID: row.userID, UserName: row.name,
-			AccessKeyID: id, Type: IAMUser, Policies: policies, used: g.lastUseOf(id),
-		},
-	}
+	e.active = status == Active
+	caller := e.user.caller(id)
+	caller.used = g.lastUseOf(id)
+	e.credential = &Credential{Secret: NewSecret(string(secret)), Caller: caller}
 	clear(secret)
-	g.keep(id, e)
+	g.stored.keep(id, e)
 	return e, nil
-}
-
-type keyRow struct {
-	account, userID, status, name, path string
-	sealed                              []byte
-}
-
-// keep remembers an entry. The number of access keys that exist bounds the map, and maxStored does.
-func (g *Guard) keep(id string, e *entry) {
-	if _, had := g.stored.Swap(id, e); had || g.storedSize.Add(1) <= maxStored {
-		return
-	}
-	g.stored.Range(func(other, _ any) bool {
-		if other == id {
-			return true
-		}
-		g.forget(other.(string))
-		return false
-	})
-}
-
-// forget frees the memory of an entry. That an entry is no longer good does not hang on it: see current.
-func (g *Guard) forget(id string) {
-	if _, had := g.stored.LoadAndDelete(id); had {
-		g.storedSize.Add(-1)
-	}
-}
-
-// userPolicies reads and compiles the policies of a user. A document that no longer compiles makes its user powerless, not
-// its restrictions void: the error is the caller's answer.
-func (g *Guard) userPolicies(ctx context.Context, account, userID string) ([]policy.Attached, error) {
-	rows, err := g.db.Query(ctx, `SELECT name, document FROM user_policies WHERE account = $1 AND user_id = $2 ORDER BY name`, account, userID)
-	if err != nil {
-		return nil, fmt.Errorf("reading user policies: %w", err)
-	}
-	defer rows.Close()
-	var all []policy.Attached
-	for rows.Next() {
-		var name, document string
-		if err := rows.Scan(&name, &document); err != nil {
-			return nil, fmt.Errorf("reading user policies: %w", err)
-		}
-		p, err := policy.Parse([]byte(document), policy.Identity)
-		if err != nil {
-			return nil, fmt.Errorf("compiling user policy %q: %w", name, err)
-		}
-		all = append(all, policy.Attached{Name: name, Policy: p})
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("reading user policies: %w", err)
-	}
-	return all, nil
 }
 
 // secretName is what a sealed secret is bound to. Its parts hold no zero byte.
@@ -195,19 +138,17 @@ func secretName(account, userID, accessKeyID string) []byte {
 	return []byte("keyturn access key\x00" + account + "\x00" + userID + "\x00" + accessKeyID)
 }
 
-// The topics under which changes are announced.
+// keyTopic is the name under which changes of an access key are announced.
 func keyTopic(accessKeyID string) string { return "access-key/" + accessKeyID }
-func userTopic(userID string) string     { return "user/" + userID }
 
 func keyShard(accessKeyID string) sqldb.Shard { return sqldb.ShardOf(keyTopic(accessKeyID)) }
-func userShard(userID string) sqldb.Shard     { return sqldb.ShardOf(userTopic(userID)) }
 
-// wellFormed reports whether a stored access key could be called so: see newID.
-func wellFormed(id string) bool {
-	return len(id) == 20 && strings.HasPrefix(id, "AKIA") && strings.Trim(id, idAlphabet) == ""
+// wellFormed reports whether an access key made here could be called so: see newID.
+func wellFormed(id, prefix string) bool {
+	return len(id) == 20 && strings.HasPrefix(id, prefix) && strings.Trim(id, idAlphabet) == ""
 }
 
-// missing remembers some ids of access keys that do not exist, in a table of fixed size: a slot holds the latest id that
+// missing remembers some ids of access keys and principals that do not exist, in a table of fixed size: a slot holds the latest id that
 // hashed to it. The hash has a secret seed; whoever sprays ids can empty slots, nothing else.
 type missing struct {
 	seed  maphash.Seed
@@ -232,8 +173,8 @@ func (m *missing) has(id string, epoch uint64) bool {
 
 func (m *missing) add(id string, epoch uint64) { m.slot(id).Store(&miss{strings.Clone(id), epoch}) }
 
-// An EphemeralCredential is an access key that lives in memory only: the fixed ones of a development server, those of the
-// process' own workers, those of assumed roles.
+// An EphemeralCredential is an access key that lives in memory only: the fixed ones of a development server, and those of the
+// process' own workers.
 type EphemeralCredential struct {
 	AccessKeyID  string
 	Secret       Secret

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/keyturn/keyturn/audit"
+	"github.com/keyturn/keyturn/policy"
 )
 
 // Limits on what a stranger can write into the log with one request. CloudTrail cuts too.
@@ -92,7 +94,7 @@ func (w *writer) append(ctx context.Context, log *audit.Log) error {
 
 func (w *writer) fill(c *Call) {
 	r := &w.record
-	r.UserIdentity = identity(c)
+	r.UserIdentity = userIdentity(c)
 	r.EventTime = c.Time
 	r.EventSource, r.EventName, r.AWSRegion = c.EventSource, cut(c.Operation, maxName), cut(c.Region, maxName)
 	r.SourceIPAddress, r.UserAgent = c.SourceIP, cut(c.UserAgent, maxUserAgent)
@@ -112,9 +114,9 @@ func (w *writer) fill(c *Call) {
 	r.Resources = w.resources
 }
 
-// identity is CloudTrail's userIdentity. An access key that was presented but not proved stands in a record of type
+// userIdentity is CloudTrail's. An access key that was presented but not proved stands in a record of type
 // Unknown: it says what was claimed, not who it was.
-func identity(c *Call) audit.Identity {
+func userIdentity(c *Call) audit.Identity {
 	who := c.Caller
 	if who == nil {
 		return audit.Identity{Type: "Unknown", AccessKeyID: cut(c.AccessKeyID, maxName)}
@@ -123,8 +125,19 @@ func identity(c *Call) audit.Identity {
 		Type: who.Type, PrincipalID: who.UserID, ARN: who.ARN, AccountID: who.Account,
 		AccessKeyID: who.AccessKeyID, UserName: who.UserName,
 	}
-	if who.Type == AWSService {
+	switch who.Type {
+	case AWSService:
 		id.ARN, id.InvokedBy = "", who.ARN
+	case WebIdentityUser:
+		id.AccountID, id.IdentityProvider = "", who.Provider
+	}
+	if !who.IssuedAt.IsZero() {
+		id.Session = audit.SessionContext{Created: who.IssuedAt, MFA: who.MFA, Provider: who.Provider, SourceIdentity: who.SourceIdentity}
+		if who.Type == AssumedRole {
+			id.Session.IssuerARN, id.Session.IssuerAccount = who.RoleARN, who.Account
+			id.Session.IssuerID, _, _ = strings.Cut(who.UserID, ":")
+			id.Session.IssuerName = who.RoleARN[strings.LastIndexByte(who.RoleARN, '/')+1:]
+		}
 	}
 	return id
 }
@@ -156,15 +169,20 @@ func (w *writer) decision(i int, d *decision) {
 		b = append(b, r.Effect.String()...)
 		b = append(b, `","policy":`...)
 		b = quote(b, r.Policy)
-		if r.Sid != "" {
-			b = append(b, `,"sid":`...)
-			b = quote(b, r.Sid)
-		}
-		b = append(b, `,"statement":`...)
-		b = strconv.AppendInt(b, int64(r.Index), 10)
-		b = append(b, '}')
+		b = append(appendName(b, r), '}')
 	}
 	w.buf = append(b, "]}"...)
+}
+
+// appendName says which statement of its policy a reason is, or which grant.
+func appendName(b []byte, r *policy.Reason) []byte {
+	if r.Index < 0 {
+		return quote(append(b, `,"grant":`...), r.Sid)
+	}
+	if r.Sid != "" {
+		b = quote(append(b, `,"sid":`...), r.Sid)
+	}
+	return strconv.AppendInt(append(b, `,"statement":`...), int64(r.Index), 10)
 }
 
 // quote appends a JSON string; bytes that are no UTF-8 become U+FFFD.

@@ -49,7 +49,10 @@ func (v *violations) name(value, member string, longest int) {
 	}
 }
 
-func (v *violations) userName(value string) { v.name(value, "userName", 64) }
+func (v *violations) userName(value string)   { v.name(value, "userName", users.longest) }
+func (v *violations) roleName(value string)   { v.name(value, "roleName", roles.longest) }
+func (v *violations) groupName(value string)  { v.name(value, "groupName", groups.longest) }
+func (v *violations) policyName(value string) { v.name(value, "policyName", 128) }
 
 // optionalUserName: where a user may be left out, the caller is meant.
 func (v *violations) optionalUserName(value string) {

@@ -62,6 +62,18 @@ type Identity struct {
 	AccessKeyID string
 	UserName    string
 	InvokedBy   string
+
+	IdentityProvider string         // of a WebIdentityUser: who vouched for it
+	Session          SessionContext // of temporary credentials
+}
+
+// SessionContext is CloudTrail's sessionContext: where temporary credentials come from. It is left out while Created is zero.
+type SessionContext struct {
+	IssuerID, IssuerARN, IssuerAccount, IssuerName string // of the role; empty for sessions of users
+	Provider                                       string // who vouched for the web identity that took on the role
+	Created                                        time.Time
+	MFA                                            bool
+	SourceIdentity                                 string
 }
 
 // Resource is a resource the event is about.
@@ -123,6 +135,10 @@ func (r *Record) appendWith(b []byte, now time.Time, params, response, additiona
 	b = appendMember(b, `,"accessKeyId":`, u.AccessKeyID)
 	b = appendMember(b, `,"userName":`, u.UserName)
 	b = appendMember(b, `,"invokedBy":`, u.InvokedBy)
+	b = appendMember(b, `,"identityProvider":`, u.IdentityProvider)
+	if !u.Session.Created.IsZero() {
+		b = u.Session.appendTo(b)
+	}
 	b = append(b, `},"eventTime":"`...)
 	at := r.EventTime
 	if at.IsZero() {
@@ -175,6 +191,26 @@ func (r *Record) appendWith(b []byte, now time.Time, params, response, additiona
 		b = appendRaw(b, r.ServiceEventDetails)
 	}
 	return append(b, `,"eventCategory":"Management"`...)
+}
+
+func (s *SessionContext) appendTo(b []byte) []byte {
+	b = append(b, `,"sessionContext":{`...)
+	if s.IssuerARN != "" {
+		b = appendString(append(b, `"sessionIssuer":{"type":"Role","principalId":`...), s.IssuerID)
+		b = appendMember(b, `,"arn":`, s.IssuerARN)
+		b = appendMember(b, `,"accountId":`, s.IssuerAccount)
+		b = append(appendMember(b, `,"userName":`, s.IssuerName), `},`...)
+	}
+	if s.Provider != "" {
+		b = append(appendString(append(b, `"webIdFederationData":{"federatedProvider":`...), s.Provider), `},`...)
+	}
+	b = appendTime(append(b, `"attributes":{"creationDate":"`...), s.Created)
+	if s.MFA {
+		b = append(b, `","mfaAuthenticated":"true"}`...)
+	} else {
+		b = append(b, `","mfaAuthenticated":"false"}`...)
+	}
+	return append(appendMember(b, `,"sourceIdentity":`, s.SourceIdentity), '}')
 }
 
 func appendResources(b []byte, resources []Resource) []byte {

@@ -34,6 +34,7 @@ type Config struct {
 	Now      func() time.Time // nil: time.Now
 	Logger   *slog.Logger     // nil: slog.Default
 	MaxBody  int64            // bytes; 0: 1 MiB
+	Regions  []string         // that requests may be signed for; empty: any
 	// Observe is told of every request once it is answered: service and
 	// operation are empty where there is none of that name, code is empty when
 	// it succeeded. nil: nobody is told.
@@ -50,6 +51,7 @@ type Handler struct {
 	maxBody  int64
 	observe  func(service, operation, code string, d time.Duration)
 	keys     signingKeys
+	regions  []string
 }
 
 // table is a Service made ready for lookups.
@@ -65,7 +67,7 @@ type table struct {
 func NewHandler(c Config) *Handler {
 	h := &Handler{
 		guard: c.Guard, services: make(map[string]*table), now: c.Now, logger: c.Logger,
-		maxBody: c.MaxBody, observe: c.Observe,
+		maxBody: c.MaxBody, observe: c.Observe, regions: c.Regions,
 	}
 	if h.now == nil {
 		h.now = time.Now
@@ -319,6 +321,9 @@ func (h *Handler) authenticate(call *access.Call, t *table, x *exchange, r *http
 	call.AccessKeyID, call.Region = s.accessKeyID, s.region
 	if s.service != t.SigningName && !slices.Contains(t.AlsoSignedAs, s.service) {
 		return Errorf(codeInvalid, "Credential should be scoped to correct service: '%s'.", t.SigningName)
+	}
+	if len(h.regions) > 0 && !slices.Contains(h.regions, s.region) {
+		return errRegion
 	}
 	if e := s.inTime(call.Time); e != nil {
 		return e

@@ -175,7 +175,7 @@ func (s *signature) finish(credential, mac string) *Error {
 	case s.day != s.date[:8]:
 		return Errorf(codeInvalid, "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP.")
 	case !validRegion(s.region):
-		return Errorf(codeInvalid, "Credential should be scoped to a valid region.")
+		return errRegion
 	case !validAccessKeyID(s.accessKeyID):
 		return errUnrecognized
 	}
@@ -216,6 +216,8 @@ func parseDate(s string) (time.Time, bool) {
 }
 
 var errUnrecognized = Errorf(codeUnrecognized, "The security token included in the request is invalid.")
+
+var errRegion = Errorf(codeInvalid, "Credential should be scoped to a valid region.")
 
 // validRegion keeps what will stand in ARNs to the shape of a region's name;
 // which regions exist is the caller's affair.

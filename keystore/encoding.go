@@ -16,6 +16,11 @@ var (
 	oidSecp256k1   = asn1.ObjectIdentifier{1, 3, 132, 0, 10}
 	oidEd25519     = asn1.ObjectIdentifier{1, 3, 101, 112}
 
+	oidsECC = map[Spec]asn1.ObjectIdentifier{
+		P256: {1, 2, 840, 10045, 3, 1, 7},
+		P384: {1, 3, 132, 0, 34},
+		P521: {1, 3, 132, 0, 35},
+	}
 	oidsMLDSA = map[Spec]asn1.ObjectIdentifier{
 		MLDSA44: {2, 16, 840, 1, 101, 3, 4, 3, 17},
 		MLDSA65: {2, 16, 840, 1, 101, 3, 4, 3, 18},

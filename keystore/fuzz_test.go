@@ -64,6 +64,39 @@ func FuzzDecrypt(f *testing.F) {
 	})
 }
 
+// What is imported has one form, which is a key and stays as it is.
+func FuzzImportMaterial(f *testing.F) {
+	specs := keystore.Specs()
+	for i, spec := range specs {
+		if spec == keystore.RSA3072 || spec == keystore.RSA4096 {
+			continue
+		}
+		material, err := keystore.GenerateMaterial(spec)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint8(i), material)
+	}
+	f.Fuzz(func(t *testing.T, which uint8, material []byte) {
+		spec := specs[int(which)%len(specs)]
+		got, err := keystore.ImportMaterial(spec, material)
+		if err != nil {
+			if got != nil || errors.Is(err, keystore.ErrUnsupported) == spec.Importable() || errors.Is(err, keystore.ErrInvalidMaterial) != spec.Importable() {
+				t.Fatalf("%s: %v, %v", spec, got, err)
+			}
+			return
+		}
+		key, err := keystore.NewKey(spec, got)
+		if err != nil {
+			t.Fatalf("%s: %x is no key: %v", spec, material, err)
+		}
+		key.Close()
+		if again, err := keystore.ImportMaterial(spec, got); err != nil || !bytes.Equal(again, got) {
+			t.Fatalf("%s: %x is written back differently: %v", spec, material, err)
+		}
+	})
+}
+
 // ML-DSA signatures of an external mu are parsed by our own code.
 func FuzzVerifyMu(f *testing.F) {
 	specs := []keystore.Spec{keystore.MLDSA44, keystore.MLDSA65, keystore.MLDSA87}

@@ -15,7 +15,8 @@ type hmacKey struct {
 }
 
 func newHMACKey(spec Spec, material []byte) (Key, error) {
-	if len(material) != specs[spec].size {
+	// Those made here have the digest's length; those made elsewhere may be longer.
+	if len(material) < specs[spec].size || len(material) > maxHMACKey {
 		return nil, errMaterial
 	}
 	return &hmacKey{base: base{spec: spec}, secret: bytes.Clone(material)}, nil

@@ -9,7 +9,7 @@
 //
 // It trusts the standard library for RSA, ECDSA, ECDH, Ed25519, HMAC, AES-GCM
 // and ML-KEM-768/1024, filippo.io/mldsa for ML-DSA, cloudflare/circl for
-// ML-KEM-512 and decred's secp256k1.
+// ML-KEM-512, decred's secp256k1, and Tink for AES key wrap.
 //
 // It fails closed: an algorithm, message type or length that AWS does not
 // document for a spec is refused before any key is touched, every way in which a
@@ -40,6 +40,25 @@ type Backend interface {
 	// where making a key takes long. A spec the backend cannot hold is
 	// ErrUnsupported.
 	Generate(ctx context.Context, ref Ref, spec Spec) (handle []byte, err error)
+
+	// GeneratePair makes a key pair of an asymmetric spec that leaves the store
+	// at once and of which it keeps nothing: a data key pair. private has the
+	// form of [GenerateMaterial], and the caller wipes it. It respects ctx as
+	// Generate does. A spec without a public half is ErrUnsupported.
+	GeneratePair(ctx context.Context, spec Spec) (private []byte, public *PublicKey, err error)
+
+	// Import is Generate with material that was made elsewhere, in any form that
+	// [ImportMaterial] takes; what that refuses is ErrInvalidMaterial, or
+	// ErrUnsupported for a spec of which none may be imported. The material is
+	// neither kept nor changed: the caller wipes it.
+	Import(ctx context.Context, ref Ref, spec Spec, material []byte) (handle []byte, err error)
+
+	// Identify returns the material id of material that is to be imported for the
+	// key of ref, whose MaterialID it does not look at: 64 hex digits, the same
+	// whenever the same material comes to the same key, on every node and in
+	// whatever form. Who does not hold the store's secrets learns nothing about
+	// the material from it, even if he can guess what it is. Errors are Import's.
+	Identify(ctx context.Context, ref Ref, spec Spec, material []byte) (materialID string, err error)
 
 	// Open parses the material behind handle and returns it ready for use, so
 	// that operations on it do no parsing. A handle that was altered, or that
@@ -110,6 +129,9 @@ var (
 	// ErrInvalidPublicKey: not a DER SubjectPublicKeyInfo of a spec in the table,
 	// or a peer of the wrong spec.
 	ErrInvalidPublicKey = errors.New("invalid public key")
+	// ErrInvalidMaterial: material that was made elsewhere is not a key of the
+	// spec, contradicts itself or is weak.
+	ErrInvalidMaterial = errors.New("invalid key material")
 	// ErrInvalidHandle: the handle was altered or belongs to another row.
 	ErrInvalidHandle = errors.New("key material does not belong to this key or was altered")
 )

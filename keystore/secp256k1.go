@@ -43,13 +43,17 @@ func (p *secp256k1Public) verify(_ string, m *Message, sig []byte) bool {
 	return err == nil && parsed.Verify(m.Bytes(), p.key)
 }
 
-// generateSecp256k1 returns PKCS #8 with an ECPrivateKey (RFC 5915) inside.
 func generateSecp256k1() ([]byte, error) {
 	key, err := secp256k1.GeneratePrivateKey()
 	if err != nil {
 		return nil, fmt.Errorf("generating an %s key: %w", Secp256k1, err)
 	}
 	defer key.Zero()
+	return marshalSecp256k1(key), nil
+}
+
+// marshalSecp256k1 returns PKCS #8 with an ECPrivateKey (RFC 5915) inside.
+func marshalSecp256k1(key *secp256k1.PrivateKey) []byte {
 	scalar := key.Serialize()
 	defer clear(scalar)
 	return marshalPKCS8(oidECPublicKey, oidSecp256k1, func(b *cryptobyte.Builder) {
@@ -60,7 +64,7 @@ func generateSecp256k1() ([]byte, error) {
 				b.AddASN1BitString(key.PubKey().SerializeUncompressed())
 			})
 		})
-	}), nil
+	})
 }
 
 var (

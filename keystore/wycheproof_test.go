@@ -315,7 +315,7 @@ func TestWycheproofHMAC(t *testing.T) {
 		"hmac_sha512": {keystore.HMAC512, keystore.HMACSHA512, 512},
 	} {
 		each(t, name, 60, func(t *testing.T, name string, g *vectorGroup, v *vector) bool {
-			if g.KeySize != c.bits {
+			if g.KeySize < c.bits {
 				if _, err := keystore.NewKey(c.spec, v.Key); err == nil {
 					t.Errorf("%s takes a key of %d bits", c.spec, g.KeySize)
 				}

@@ -13,9 +13,9 @@ import (
 // The ciphertext blob of a symmetric key:
 //
 //	offset  bytes
-//	0       1     version, 1
+//	0       1     form of the key id: 1 a UUID, 2 a Multi-Region key's "mrk-" and 32 hex digits
 //	1       5     account, big-endian number of 12 decimal digits
-//	6       16    key id, the UUID's bytes
+//	6       16    key id, the bytes of its hex digits
 //	22      32    material id
 //	54      …     the key store's ciphertext
 //
@@ -23,17 +23,19 @@ import (
 // context together are the associated data of the key store's ciphertext, so
 // an attacker who moves a blob to another key, or changes what the header
 // says, gets InvalidCiphertextException and no plaintext. The Region is not
-// in it: a multi-Region key is the same key in every Region.
+// in it: a Multi-Region key is the same key in every Region, and what one of
+// its keys encrypted all of them decrypt. Any other key exists in one Region.
 //
 // RSA ciphertext stays as the standard has it, without header.
 type blobHeader struct {
 	account    string // 12 digits
-	keyID      string // UUID in its usual form
+	keyID      string // a UUID in its usual form, or "mrk-" and 32 hex digits
 	materialID string // 64 hex digits
 }
 
 const (
-	blobVersion   = 1
+	blobUUID      = 1
+	blobMRK       = 2
 	blobHeaderLen = 1 + 5 + 16 + 32
 )
 
@@ -43,15 +45,19 @@ func (h blobHeader) append(b []byte) ([]byte, error) {
 	if err != nil || len(h.account) != 12 {
 		return nil, awsapi.Errorf("KMSInternalException", "account %q does not have 12 digits", h.account)
 	}
+	form := byte(blobUUID)
 	id, ok := parseUUID(h.keyID)
 	if !ok {
-		return nil, awsapi.Errorf("KMSInternalException", "key id %q is not a UUID", h.keyID)
+		form = blobMRK
+		if id, ok = parseMultiRegionID(h.keyID); !ok {
+			return nil, awsapi.Errorf("KMSInternalException", "key id %q has no form that is known", h.keyID)
+		}
 	}
 	material, err := hex.DecodeString(h.materialID)
 	if err != nil || len(material) != 32 {
 		return nil, awsapi.Errorf("KMSInternalException", "material id of key %s is not 32 bytes", h.keyID)
 	}
-	b = append(b, blobVersion)
+	b = append(b, form)
 	b = binary.BigEndian.AppendUint64(b, account<<24)[:len(b)+5]
 	b = append(b, id[:]...)
 	return append(b, material...), nil
@@ -59,7 +65,7 @@ func (h blobHeader) append(b []byte) ([]byte, error) {
 
 // parseBlob splits a ciphertext blob; ok is false for what is none of ours.
 func parseBlob(blob []byte) (h blobHeader, body []byte, ok bool) {
-	if len(blob) <= blobHeaderLen || blob[0] != blobVersion {
+	if len(blob) <= blobHeaderLen || blob[0] != blobUUID && blob[0] != blobMRK {
 		return blobHeader{}, nil, false
 	}
 	var number [8]byte
@@ -69,9 +75,13 @@ func parseBlob(blob []byte) (h blobHeader, body []byte, ok bool) {
 		return blobHeader{}, nil, false
 	}
 	digits := strconv.FormatUint(account+1_000_000_000_000, 10)[1:]
+	keyID := formatUUID([16]byte(blob[6:22]))
+	if blob[0] == blobMRK {
+		keyID = mrkPrefix + hex.EncodeToString(blob[6:22])
+	}
 	return blobHeader{
 		account:    digits,
-		keyID:      formatUUID([16]byte(blob[6:22])),
+		keyID:      keyID,
 		materialID: hex.EncodeToString(blob[22:54]),
 	}, blob[blobHeaderLen:], true
 }

@@ -66,7 +66,7 @@ func (q *question) Values(k policy.Key, dst []string) ([]string, bool) {
 	case policy.KMSDataKeyPairSpec:
 		return one(dst, r.dataKeyPairSpec)
 	case policy.KMSReEncryptOnSameKey:
-		return one(dst, r.sameKey)
+		return append(dst, strconv.FormatBool(r.otherKey == key.arn)), r.operation == "ReEncrypt"
 	}
 	return q.managementValues(k, dst)
 }

@@ -21,14 +21,6 @@ import (
 // there is none. If the transaction fails the material is destroyed again; a
 // crash just before it leaves nothing behind in the software store.
 func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKeyRequest) (*CreateKeyResponse, error) {
-	if err := s.guard.Check(ctx, call, "kms:CreateKey", everything(call)); err != nil {
-		return nil, err
-	}
-	if len(in.Tags) > 0 {
-		if err := s.guard.Check(ctx, call, "kms:TagResource", everything(call)); err != nil {
-			return nil, err
-		}
-	}
 	spec, usage, err := specAndUsage(in)
 	if err != nil {
 		return nil, err
@@ -42,16 +34,25 @@ func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKe
 	now := micros(s.now())
 	k := &keyRow{
 		keyFacts: keyFacts{
-			account: call.Account, region: call.Region, id: newUUID(),
+			account: call.Account, region: call.Region,
 			spec: spec, usage: usage, origin: OriginTypeAwsKms, manager: KeyManagerTypeCustomer,
 		},
-		state: stateEnabled, description: in.Description, document: in.Policy,
+		state: stateEnabled, description: in.Description,
 		materialID: newMaterialID(), created: now, gen: 1,
 	}
+	if isTrue(in.MultiRegion) {
+		k.primaryRegion, k.kin = k.region, []string{k.region}
+	}
+	r := &request{operation: "CreateKey", tags: in.Tags, bypass: in.BypassPolicyLockoutSafetyCheck}
+	if err := s.mayCreate(ctx, call, r, &k.keyFacts); err != nil {
+		return nil, err
+	}
+	k.id = newUUID()
+	if k.multiRegion() {
+		k.id = newMultiRegionID()
+	}
 	k.arn = resourceName{account: k.account, region: k.region, name: k.id}.arn()
-	if k.document == "" {
-		k.document = defaultPolicy(call.Account)
-	} else if err := s.checkKeyPolicy(call, k.arn, k.document, in.BypassPolicyLockoutSafetyCheck); err != nil {
+	if k.document, err = s.newKeyPolicy(ctx, call, r, &k.keyFacts, in.Policy); err != nil {
 		return nil, err
 	}
 	call.Touched(k.arn, k.account, typeKey)
@@ -60,11 +61,33 @@ func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKe
 	if err != nil {
 		return nil, fmt.Errorf("generating %s key material: %w", k.spec, err)
 	}
-	if err := s.db.Write(ctx, func(tx *sqldb.Tx) error { return insertKey(tx, k, handle, in.Tags) }); err != nil {
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := insertKey(tx, k, in.Tags); err != nil {
+			return err
+		}
+		return insertMaterial(tx, k.arn, &materialRow{id: k.materialID, seq: 1, state: materialCurrent, handle: handle, created: k.created})
+	})
+	if err != nil {
 		s.discard(context.WithoutCancel(ctx), k, handle)
 		return nil, fmt.Errorf("storing new key: %w", err)
 	}
 	return &CreateKeyResponse{KeyMetadata: k.metadata()}, nil
+}
+
+// mayCreate asks whether the caller may make a key like k, which has no name
+// yet, with the request's tags.
+func (s *Service) mayCreate(ctx context.Context, call *access.Call, r *request, k *keyFacts) error {
+	for _, action := range []string{"kms:CreateKey", "kms:TagResource"} {
+		if action == "kms:TagResource" && len(r.tags) == 0 {
+			continue
+		}
+		asked := *r
+		asked.action = action
+		if err := s.check(ctx, call, &asked, k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // discard destroys the material of a key that could not be stored. A write that
@@ -80,14 +103,12 @@ func (s *Service) discard(ctx context.Context, k *keyRow, handle []byte) {
 	}
 }
 
-func insertKey(tx *sqldb.Tx, k *keyRow, handle []byte, tags []Tag) error {
+// insertKey stores a new key with its tags and no material.
+func insertKey(tx *sqldb.Tx, k *keyRow, tags []Tag) error {
 	if _, err := tx.Exec(`INSERT INTO kms_keys (`+keyColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
 		k.arn, k.account, k.region, k.id, string(k.spec), k.usage, k.origin, k.manager, k.primaryRegion, k.state, k.description, k.document,
-		k.materialID, k.created, nil, k.rotationDays, k.rotationNext, k.onDemand, k.gen); err != nil {
-		return err
-	}
-	if err := insertMaterial(tx, k.arn, &materialRow{id: k.materialID, seq: 1, state: materialCurrent, handle: handle, created: k.created}); err != nil {
+		k.materialID, k.created, nil, nil, k.rotationDays, k.onDemand, k.gen); err != nil {
 		return err
 	}
 	for _, t := range tags {
@@ -140,8 +161,6 @@ func checkOrigin(in *CreateKeyRequest) error {
 		return awsapi.Errorf("UnsupportedOperationException", "Custom key stores are not supported; leave CustomKeyStoreId out")
 	case in.XksKeyId != "":
 		return awsapi.Errorf("UnsupportedOperationException", "External key stores are not supported; leave XksKeyId out")
-	case isTrue(in.MultiRegion):
-		return awsapi.Errorf("UnsupportedOperationException", "Multi-Region keys are not supported; leave MultiRegion out")
 	}
 	return nil
 }
@@ -153,6 +172,13 @@ func newUUID() string {
 	id[6] = id[6]&0x0f | 0x40
 	id[8] = id[8]&0x3f | 0x80
 	return formatUUID(id)
+}
+
+// newMultiRegionID returns a random id of a Multi-Region key.
+func newMultiRegionID() string {
+	var id [16]byte
+	rand.Read(id[:])
+	return mrkPrefix + hex.EncodeToString(id[:])
 }
 
 // newMaterialID returns 64 random hex digits, AWS's form of the id of a key

@@ -20,33 +20,51 @@ const (
 )
 
 // ScheduleKeyDeletion makes the key unusable now and has it destroyed when the
-// waiting period is over.
+// waiting period is over. That of a primary key begins when the last of its
+// replicas has been destroyed.
 func (s *Service) ScheduleKeyDeletion(ctx context.Context, call *access.Call, in *ScheduleKeyDeletionRequest) (*ScheduleKeyDeletionResponse, error) {
 	days := int32(defaultPendingDays)
 	if in.PendingWindowInDays != nil {
 		days = *in.PendingWindowInDays
 	}
-	var at int64
-	k, err := s.change(ctx, call, &request{operation: "ScheduleKeyDeletion", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
-		if days < minPendingDays || days > maxPendingDays {
-			return awsapi.Errorf("ValidationException", "PendingWindowInDays must be between %d and %d, inclusive; it is %d",
-				minPendingDays, maxPendingDays, days)
+	if days < minPendingDays || days > maxPendingDays {
+		return nil, awsapi.Errorf("ValidationException", "PendingWindowInDays must be between %d and %d, inclusive; it is %d",
+			minPendingDays, maxPendingDays, days)
+	}
+	var out *ScheduleKeyDeletionResponse
+	r := &request{operation: "ScheduleKeyDeletion", keyID: in.KeyId, pendingWindowInDays: days}
+	_, err := s.change(ctx, call, r, func(tx *sqldb.Tx, k *keyRow) error {
+		out = &ScheduleKeyDeletionResponse{KeyId: k.arn, PendingWindowInDays: &days}
+		var replicas int64
+		if k.isPrimary() {
+			err := tx.QueryRow(`SELECT COUNT(*) FROM kms_keys WHERE account = $1 AND key_id = $2 AND arn <> $3 AND state <> 'Destroyed'`,
+				k.account, k.id, k.arn).Scan(&replicas)
+			if err != nil {
+				return err
+			}
 		}
 		if err := s.holdRotation(tx, call, k, "ScheduleKeyDeletion"); err != nil {
 			return err
 		}
-		at = micros(s.now().Add(time.Duration(days) * 24 * time.Hour))
+		if replicas > 0 {
+			out.KeyState = moves("wait for replicas", k.state)
+			_, err := tx.Exec(`UPDATE kms_keys SET state = $2, deletion_days = $3 WHERE arn = $1`, k.arn, out.KeyState, days)
+			return err
+		}
+		at := micros(s.now()) + pendingWindow(days)
+		out.KeyState, out.DeletionDate = moves("ScheduleKeyDeletion", k.state), timestamp(at)
 		_, err := tx.Exec(`UPDATE kms_keys SET state = $2, deletion_at = $3, deletion_days = $4, due_seen_at = NULL WHERE arn = $1`,
-			k.arn, moves("ScheduleKeyDeletion", k.state), at, days)
+			k.arn, out.KeyState, at, days)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &ScheduleKeyDeletionResponse{
-		KeyId: k.arn, DeletionDate: timestamp(at), KeyState: statePendingDeletion, PendingWindowInDays: &days,
-	}, nil
+	return out, nil
 }
+
+// pendingWindow is a waiting period in µs.
+func pendingWindow(days int32) int64 { return (time.Duration(days) * 24 * time.Hour).Microseconds() }
 
 // CancelKeyDeletion leaves the key Disabled, whatever it was before.
 func (s *Service) CancelKeyDeletion(ctx context.Context, call *access.Call, in *CancelKeyDeletionRequest) (*CancelKeyDeletionResponse, error) {
@@ -106,7 +124,46 @@ func (s *Service) deleteDue(ctx context.Context) (worked bool, err error) {
 		worked = true
 		s.logger.Info("key deleted", "key", k.arn)
 	}
-	return worked, errors.Join(errs...)
+	began, err := s.beginWaiting(ctx)
+	return worked || began, errors.Join(append(errs, err)...)
+}
+
+// beginWaiting begins the waiting period of primary keys whose last replica is
+// gone. Nobody else looks for them, so that a crash between the end of a replica
+// and this is no special case.
+func (s *Service) beginWaiting(ctx context.Context) (worked bool, err error) {
+	const waiting = `state = 'PendingReplicaDeletion' AND NOT EXISTS (SELECT 1 FROM kms_keys r
+		WHERE r.account = kms_keys.account AND r.key_id = kms_keys.key_id AND r.arn <> kms_keys.arn AND r.state <> 'Destroyed')`
+	var count int64
+	if err := s.db.QueryRow(ctx, `SELECT COUNT(*) FROM kms_keys WHERE `+waiting).Scan(&count); err != nil {
+		return false, fmt.Errorf("looking for primary keys without replicas: %w", err)
+	}
+	if count == 0 {
+		return false, nil
+	}
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		worked = false
+		rows, err := tx.Query(`UPDATE kms_keys SET state = $1, deletion_at = CAST($2 AS BIGINT) + deletion_days * CAST($3 AS BIGINT),
+				due_seen_at = NULL, gen = gen + 1 WHERE `+waiting+` RETURNING arn`,
+			moves("last replica gone", statePendingReplicaDeletion), micros(s.now()), pendingWindow(1))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var keyARN string
+			if err := rows.Scan(&keyARN); err != nil {
+				return err
+			}
+			tx.Touch(keyARN)
+			worked = true
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return false, fmt.Errorf("beginning the waiting period of primary keys: %w", err)
+	}
+	return worked, nil
 }
 
 // readDue also forgets what a clock that was wrong has left behind: a key that
@@ -190,23 +247,30 @@ func forget(tx *sqldb.Tx, keyARN string) error {
 		return err
 	}
 	rows.Close()
-	for _, table := range []string{"kms_aliases", "kms_tags", "kms_key_usage", "kms_key_refusals"} {
+	for _, table := range []string{"kms_aliases", "kms_tags", "kms_grants", "kms_key_usage", "kms_key_refusals"} {
 		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE key_arn = $1`, keyARN); err != nil {
 			return err
 		}
 	}
 	tx.Touch(keyARN)
+	tx.Touch(grantsTopic(keyARN)) // a replica may come back under the same ARN
 	return nil
 }
 
 // destroy destroys the materials of a key in state Destroyed and removes its
-// row. It may be done again, by anybody, until it succeeds.
+// row. It may be done again, by anybody, until it succeeds. What kin of the key
+// still hold stays in the key store: the last of them takes it along. No kin can
+// come into being behind that question, for only a primary key begets them, and
+// it goes last.
 func (s *Service) destroy(ctx context.Context, k dueKey) error {
 	type material struct {
 		ref    keystore.Ref
 		handle []byte
 	}
-	rows, err := s.db.Query(ctx, `SELECT material_id, handle FROM kms_materials WHERE key_arn = $1`, k.arn)
+	rows, err := s.db.Query(ctx, `SELECT m.material_id, m.handle FROM kms_materials m WHERE m.key_arn = $1 AND m.handle IS NOT NULL
+		AND NOT EXISTS (SELECT 1 FROM kms_keys r JOIN kms_materials o ON o.key_arn = r.arn
+			WHERE r.account = $2 AND r.key_id = $3 AND r.arn <> m.key_arn AND r.state <> 'Destroyed'
+			AND o.material_id = m.material_id AND o.handle = m.handle)`, k.arn, k.account, k.id)
 	if err != nil {
 		return err
 	}
@@ -224,9 +288,6 @@ func (s *Service) destroy(ctx context.Context, k dueKey) error {
 	}
 	rows.Close()
 	for _, m := range materials {
-		if m.handle == nil {
-			continue
-		}
 		if err := s.backend.Destroy(ctx, m.ref, m.handle); err != nil {
 			return err
 		}

@@ -227,7 +227,7 @@ func (s *Service) decryptByHeader(ctx context.Context, call *access.Call, d *dec
 					"The key ID in the request does not identify a CMK that can perform this operation.")
 			}
 		}
-	} else if err := checkGrantTokens(d.grantTokens); err != nil {
+	} else if err := s.checkGrantTokens(&d.request); err != nil {
 		return nil, err
 	}
 	k, err := s.keySnapshot(ctx, call, n)
@@ -264,35 +264,69 @@ func (s *Service) unknownKey(ctx context.Context, call *access.Call, action stri
 		"does not exist in this region, or you are not allowed to access."}
 }
 
+// sourceKey is the ARN of the key that d will decrypt with as far as that can be
+// told without asking it: the ciphertext says so, or the request. Empty where
+// neither does, which d will refuse.
+func (s *Service) sourceKey(ctx context.Context, call *access.Call, d decryption) (string, error) {
+	if d.encryptionAlgorithm == EncryptionAlgorithmSpecSymmetricDefault && !d.ignoreCiphertext {
+		if header, _, ok := parseBlob(d.blob); ok {
+			return resourceName{account: header.account, region: call.Region, name: header.keyID}.arn(), nil
+		}
+	}
+	if d.keyID == "" {
+		return "", nil
+	}
+	t, err := s.find(ctx, call, &d.request)
+	if err != nil {
+		return "", err
+	}
+	return t.key.arn, nil
+}
+
 // ReEncrypt decrypts with one key and encrypts with another; the plaintext does
 // not leave the server. It needs kms:ReEncryptFrom on the source and
 // kms:ReEncryptTo on the destination.
 func (s *Service) ReEncrypt(ctx context.Context, call *access.Call, in *ReEncryptRequest) (*ReEncryptResponse, error) {
 	algorithm := orSymmetric(in.DestinationEncryptionAlgorithm)
-	t, err := s.findAllowed(ctx, call, &request{
+	r := &request{
 		operation: "ReEncrypt", action: "kms:ReEncryptTo", keyID: in.DestinationKeyId, grantTokens: in.GrantTokens,
 		context: in.DestinationEncryptionContext, encryptionAlgorithm: algorithm,
-	})
+	}
+	t, err := s.find(ctx, call, r)
 	if err != nil {
 		return nil, err
 	}
 	to := t.key
-	if err := to.encrypts(call, "ReEncrypt", algorithm, in.DestinationEncryptionContext); err != nil {
-		return nil, err
-	}
 	d := decryption{
 		request: request{
 			operation: "ReEncrypt", action: "kms:ReEncryptFrom", keyID: in.SourceKeyId, grantTokens: in.GrantTokens,
 			context: in.SourceEncryptionContext, encryptionAlgorithm: orSymmetric(in.SourceEncryptionAlgorithm),
+			otherKey: to.arn,
 		},
 		blob:   in.CiphertextBlob,
 		dryRun: isTrue(in.DryRun), ignoreCiphertext: ignoresCiphertext(in.DryRun, in.DryRunModifiers),
+	}
+	if r.otherKey, err = s.sourceKey(ctx, call, d); err != nil {
+		return nil, err
+	}
+	if err := s.check(ctx, call, r, &to.keyFacts); err != nil {
+		return nil, err
+	}
+	if err := to.encrypts(call, "ReEncrypt", algorithm, in.DestinationEncryptionContext); err != nil {
+		return nil, err
 	}
 	from, err := s.decrypt(ctx, call, &d)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(from.plaintext)
+	if r.otherKey != from.key.arn {
+		// It was another generation that matched, and the answer may hang on which.
+		r.otherKey = from.key.arn
+		if err := s.check(ctx, call, r, &to.keyFacts); err != nil {
+			return nil, err
+		}
+	}
 	if err := checkPlaintext(to.spec, algorithm, len(from.plaintext)); err != nil {
 		return nil, err
 	}

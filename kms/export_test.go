@@ -29,6 +29,8 @@ func ParseMarker(operation, scope, marker string) (string, error) {
 	return parseMarker(operation, scope, marker)
 }
 
+const KeysTagged = keysTagged
+
 const BlobHeaderLen = blobHeaderLen
 
 // Snapshots returns how many keys and aliases are kept in memory.
@@ -36,7 +38,7 @@ func (s *Service) Snapshots() (keys, aliases int) {
 	return s.snapshots.keys.size(), s.snapshots.aliases.size()
 }
 
-func (c *cache[T]) size() int {
+func (c *cache[N, T]) size() int {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return len(c.entries)

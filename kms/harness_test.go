@@ -88,7 +88,7 @@ func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(&lockedWriter{w: n.logs}, nil))
-	c := kms.Config{DB: db, Guard: n.guard, Backend: store, Now: n.clock.now, Logger: logger, DeletionGrace: -1}
+	c := kms.Config{DB: db, Guard: n.guard, Backend: store, Sealer: store.Sealer("kms"), Now: n.clock.now, Logger: logger, DeletionGrace: -1}
 	if o.backend != nil {
 		c.Backend = o.backend(store)
 	}
@@ -142,12 +142,17 @@ func (n *node) asIn(region, account, user, policy string) *sdk.Client {
 	if err := n.guard.AddEphemeral(c); err != nil {
 		n.t.Fatal(err)
 	}
+	return n.client(region, c.AccessKeyID, c.Secret)
+}
+
+// client signs with an access key.
+func (n *node) client(region, accessKeyID string, secret access.Secret) *sdk.Client {
 	return sdk.New(sdk.Options{
 		Region:       region,
 		BaseEndpoint: aws.String("http://keyturn.test"),
 		HTTPClient:   &http.Client{Transport: awsapi.InProcess(n.handler)},
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.Secret.Reveal()}, nil
+			return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secret.Reveal()}, nil
 		}),
 		RetryMaxAttempts: 1,
 	})
@@ -200,9 +205,14 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 // create makes a key.
 func (n *node) create(spec types.KeySpec, usage types.KeyUsageType) *types.KeyMetadata {
 	n.t.Helper()
-	out, err := n.CreateKey(ctx, &sdk.CreateKeyInput{KeySpec: spec, KeyUsage: usage})
+	return n.createWith(&sdk.CreateKeyInput{KeySpec: spec, KeyUsage: usage})
+}
+
+func (n *node) createWith(in *sdk.CreateKeyInput) *types.KeyMetadata {
+	n.t.Helper()
+	out, err := n.CreateKey(ctx, in)
 	if err != nil {
-		n.t.Fatalf("CreateKey %s %s: %v", spec, usage, err)
+		n.t.Fatalf("CreateKey %s %s: %v", in.KeySpec, in.KeyUsage, err)
 	}
 	return out.KeyMetadata
 }

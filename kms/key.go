@@ -31,19 +31,21 @@ type keyRow struct {
 	materialID   string // of the current material
 	created      int64  // µs
 	deletionAt   sql.NullInt64
-	rotationDays int64 // period of automatic rotation; 0: off
-	rotationNext int64 // µs
-	onDemand     int64 // rotations by RotateKeyOnDemand so far
+	deletionDays sql.NullInt32 // the waiting period that was asked for
+	rotationDays int64         // period of automatic rotation; 0: off
+	onDemand     int64         // rotations by RotateKeyOnDemand so far
 	gen          int64
+
+	kin []string // the Regions of a Multi-Region key, sorted, where they were read: see readKin
 }
 
 const keyColumns = `arn, account, region, key_id, spec, key_usage, origin, manager, primary_region, state, description, policy,
-	material_id, created_at, deletion_at, rotation_days, rotation_next, on_demand, gen`
+	material_id, created_at, deletion_at, deletion_days, rotation_days, on_demand, gen`
 
 func (k *keyRow) columns() []any {
 	return []any{
 		&k.arn, &k.account, &k.region, &k.id, &k.spec, &k.usage, &k.origin, &k.manager, &k.primaryRegion, &k.state, &k.description,
-		&k.document, &k.materialID, &k.created, &k.deletionAt, &k.rotationDays, &k.rotationNext, &k.onDemand, &k.gen,
+		&k.document, &k.materialID, &k.created, &k.deletionAt, &k.deletionDays, &k.rotationDays, &k.onDemand, &k.gen,
 	}
 }
 
@@ -103,7 +105,9 @@ func (s *Service) readKey(ctx context.Context, keyARN string) (*keyRow, error) {
 var crossAccount = map[string]bool{
 	"DescribeKey": true, "GetPublicKey": true, "GetKeyRotationStatus": true,
 	"Sign": true, "Verify": true, "Encrypt": true, "Decrypt": true, "ReEncrypt": true,
+	"CreateGrant": true, "ListGrants": true, "RetireGrant": true, "RevokeGrant": true,
 	"GenerateMac": true, "VerifyMac": true, "DeriveSharedSecret": true, "Encapsulate": true, "Decapsulate": true,
+	"GenerateDataKey": true, "GenerateDataKeyWithoutPlaintext": true, "GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true,
 }
 
 // findKey reads the row of the key that n names, for an operation that works
@@ -153,6 +157,14 @@ const attempts = 10
 // now. fn may add statements; it may run more than once. The returned row is
 // the one from before the change.
 func (s *Service) change(ctx context.Context, call *access.Call, r *request, fn func(tx *sqldb.Tx, k *keyRow) error) (*keyRow, error) {
+	return s.changePrepared(ctx, call, r, func(*keyRow) error { return nil }, fn)
+}
+
+// changePrepared is change with something to do between the checks and the
+// transaction, like reading what belongs to others.
+func (s *Service) changePrepared(ctx context.Context, call *access.Call, r *request, prepare func(k *keyRow) error,
+	fn func(tx *sqldb.Tx, k *keyRow) error,
+) (*keyRow, error) {
 	n, err := parseKeyName(call, r.keyID)
 	if err != nil {
 		return nil, err
@@ -163,6 +175,9 @@ func (s *Service) change(ctx context.Context, call *access.Call, r *request, fn 
 			return nil, err
 		}
 		if err = checkState(r.operation, k.arn, k.state); err != nil {
+			return nil, err
+		}
+		if err = prepare(k); err != nil {
 			return nil, err
 		}
 		err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
@@ -185,14 +200,14 @@ func (s *Service) change(ctx context.Context, call *access.Call, r *request, fn 
 
 // DescribeKey takes every form of name.
 func (s *Service) DescribeKey(ctx context.Context, call *access.Call, in *DescribeKeyRequest) (*DescribeKeyResponse, error) {
-	if err := checkGrantTokens(in.GrantTokens); err != nil {
-		return nil, err
-	}
 	n, err := parseName(call, in.KeyId)
 	if err != nil {
 		return nil, err
 	}
 	r := &request{operation: "DescribeKey", keyID: in.KeyId, grantTokens: in.GrantTokens}
+	if err := s.checkGrantTokens(r); err != nil {
+		return nil, err
+	}
 	if n.isAlias() {
 		r.alias = n.name
 		a, err := s.readAlias(ctx, n.arn())
@@ -206,6 +221,9 @@ func (s *Service) DescribeKey(ctx context.Context, call *access.Call, in *Descri
 	}
 	k, err := s.findKey(ctx, call, r, n)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.readKin(ctx, k); err != nil {
 		return nil, err
 	}
 	return &DescribeKeyResponse{KeyMetadata: k.metadata()}, nil
@@ -224,8 +242,14 @@ func (k *keyRow) metadata() *KeyMetadata {
 		KeySpec:    string(k.spec), CustomerMasterKeySpec: string(k.spec),
 		MultiRegion: &multi,
 	}
-	if k.state == statePendingDeletion {
+	switch k.state {
+	case statePendingDeletion:
 		m.DeletionDate = timestamp(k.deletionAt.Int64)
+	case statePendingReplicaDeletion:
+		m.PendingDeletionWindowInDays = &k.deletionDays.Int32
+	}
+	if multi {
+		m.MultiRegionConfiguration = k.configuration()
 	}
 	switch algorithms := k.spec.Algorithms(k.usage); k.usage {
 	case KeyUsageTypeSignVerify:
@@ -298,15 +322,6 @@ func (s *Service) UpdateKeyDescription(ctx context.Context, call *access.Call, i
 // identity policies alone decide.
 func everything(call *access.Call) access.Resource {
 	return access.Resource{Account: call.Account}
-}
-
-// checkGrantTokens refuses tokens: no grant has ever been made here, so none
-// can be valid.
-func checkGrantTokens(tokens []string) error {
-	if len(tokens) > 0 {
-		return awsapi.Errorf("InvalidGrantTokenException", "Invalid grant token")
-	}
-	return nil
 }
 
 // errDryRun is the answer of a dry run that passed every check.

@@ -138,7 +138,6 @@ func TestCreateKeyRefusals(t *testing.T) {
 			{&sdk.CreateKeyInput{Origin: types.OriginTypeAwsCloudhsm, CustomKeyStoreId: aws.String("cks-1234567890abcdef0")}, "UnsupportedOperationException", "*"},
 			{&sdk.CreateKeyInput{CustomKeyStoreId: aws.String("cks-1234567890abcdef0")}, "UnsupportedOperationException", "Custom key stores…"},
 			{&sdk.CreateKeyInput{XksKeyId: aws.String("xks-1")}, "UnsupportedOperationException", "External key stores…"},
-			{&sdk.CreateKeyInput{MultiRegion: aws.Bool(true)}, "UnsupportedOperationException", "Multi-Region…"},
 			{&sdk.CreateKeyInput{Policy: aws.String("{")}, "MalformedPolicyDocumentException", "*"},
 			{
 				&sdk.CreateKeyInput{Policy: aws.String(keyPolicy("arn:aws:iam::"+otherAccount+":root", "kms:*"))}, "MalformedPolicyDocumentException",

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"encoding/hex"
 	"strings"
 
 	"github.com/keyturn/keyturn/access"
@@ -36,6 +37,9 @@ func (n resourceName) arn() string {
 	}
 	return "arn:" + partition + ":kms:" + n.region + ":" + n.account + ":key/" + n.name
 }
+
+// topic is what changes of it are announced under.
+func (n resourceName) topic() string { return n.arn() }
 
 // notFound is AWS's answer for what does not exist in the caller's account.
 func (n resourceName) notFound() error {
@@ -95,12 +99,22 @@ func parseARN(call *access.Call, s string) (resourceName, error) {
 // isKeyID reports whether s has the form of a key id: a UUID, or "mrk-" and 32
 // hex digits.
 func isKeyID(s string) bool {
-	if hexDigits, ok := strings.CutPrefix(s, "mrk-"); ok {
-		if len(hexDigits) != 32 {
-			return false
-		}
-		return strings.Trim(hexDigits, "0123456789abcdef") == ""
-	}
 	_, ok := parseUUID(s)
+	if !ok {
+		_, ok = parseMultiRegionID(s)
+	}
 	return ok
+}
+
+// mrkPrefix begins the id of a Multi-Region key.
+const mrkPrefix = "mrk-"
+
+// parseMultiRegionID reads "mrk-" and 32 hex digits, lower case.
+func parseMultiRegionID(s string) (id [16]byte, ok bool) {
+	digits, ok := strings.CutPrefix(s, mrkPrefix)
+	if !ok || len(digits) != 2*len(id) || strings.Trim(digits, "0123456789abcdef") != "" {
+		return id, false
+	}
+	_, err := hex.Decode(id[:], []byte(digits))
+	return id, err == nil
 }

@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -50,10 +51,6 @@ func TestPutKeyPolicyDecidesAtOnce(t *testing.T) {
 			if _, err := n.PutKeyPolicy(ctx, &sdk.PutKeyPolicyInput{KeyId: k.KeyId, Policy: &policy}); err != nil {
 				t.Fatal(err)
 			}
-			got := must[*sdk.GetKeyPolicyOutput](t)(n.GetKeyPolicy(ctx, &sdk.GetKeyPolicyInput{KeyId: k.KeyId}))
-			if *got.Policy != policy {
-				t.Errorf("got back %s", *got.Policy)
-			}
 		}
 		put(`,{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + account + `:user/bob"},"Action":"kms:Sign","Resource":"*"}`)
 		if _, err := bob.Sign(ctx, in); err != nil {
@@ -78,7 +75,7 @@ func TestPutKeyPolicyRefusals(t *testing.T) {
 		for _, c := range []struct{ name, policy, code, message string }{
 			{"default", `{"Version":"2012-10-17"`, "MalformedPolicyDocumentException", "*"},
 			{
-				"default", `{"Version":"2012-10-17","Statement":[{"Sid":"OnlyFromHome","Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*","Condition":{"Bool":{"aws:SecureTransport":"true"}}}]}`,
+				"default", `{"Version":"2012-10-17","Statement":[{"Sid":"OnlyFromHome","Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*","Condition":{"IpAddress":{"aws:SourceIP":"home"}}}]}`,
 				"MalformedPolicyDocumentException", `statement "OnlyFromHome"…`,
 			},
 			{"default", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"*"}]}`, "MalformedPolicyDocumentException", "*"},
@@ -130,5 +127,121 @@ func TestLockoutCheckOfCreateKey(t *testing.T) {
 		if err := create(keyPolicy(other, "kms:*"), true); err != nil {
 			t.Errorf("waived: %v", err)
 		}
+	})
+}
+
+// What is put comes back as AWS prints it, and what came back can be put.
+func TestGetKeyPolicyPrintsAsAWS(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k := n.symmetricKey()
+		n.as(account, "bob", "")
+		n.as(account, "alice", "")
+		put := `{"Statement":{"Resource":["*"],"Action":["kms:*"],"Effect":"Allow","Sid":"All of it",
+			"Principal":{"AWS":["444455556666","arn:aws:iam::111122223333:user/bob","111122223333","arn:aws:iam::111122223333:user/alice","arn:aws:iam::111122223333:root"]}}}`
+		const want = `{
+  "Version" : "2008-10-17",
+  "Statement" : [ {
+    "Sid" : "All of it",
+    "Effect" : "Allow",
+    "Principal" : {
+      "AWS" : [ "arn:aws:iam::111122223333:root", "arn:aws:iam::111122223333:user/alice", "arn:aws:iam::111122223333:user/bob", "arn:aws:iam::444455556666:root" ]
+    },
+    "Action" : "kms:*",
+    "Resource" : "*"
+  } ]
+}`
+		for range 2 {
+			if _, err := n.PutKeyPolicy(ctx, &sdk.PutKeyPolicyInput{KeyId: k.KeyId, Policy: &put}); err != nil {
+				t.Fatal(err)
+			}
+			got := must[*sdk.GetKeyPolicyOutput](t)(n.GetKeyPolicy(ctx, &sdk.GetKeyPolicyInput{KeyId: k.KeyId}))
+			if *got.Policy != want {
+				t.Fatalf("got %s", *got.Policy)
+			}
+			put = *got.Policy
+		}
+	})
+}
+
+// A policy names who exists: AWS refuses the others.
+func TestPolicyPrincipalsExist(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k := n.symmetricKey()
+		bob := n.user("bob")
+		for _, principal := range []string{
+			"arn:aws:iam::" + account + ":user/nobody", "arn:aws:iam::" + account + ":user/Bob", "arn:aws:iam::" + otherAccount + ":user/bob",
+			"arn:aws:iam::" + account + ":role/nobody", "arn:aws:sts::" + account + ":assumed-role/nobody/s", "AIDACKCEVSQ6C2EXAMPLE",
+		} {
+			document := keyPolicyOf(statement("kms:*", rootARN(account)), statement("kms:Encrypt", principal))
+			_, err := n.PutKeyPolicy(ctx, &sdk.PutKeyPolicyInput{KeyId: k.KeyId, Policy: &document})
+			wantError(t, err, "MalformedPolicyDocumentException", "Policy contains a statement with one or more invalid principals.")
+			_, err = n.CreateKey(ctx, &sdk.CreateKeyInput{Policy: &document})
+			wantError(t, err, "MalformedPolicyDocumentException", "Policy contains a statement with one or more invalid principals.")
+		}
+		for _, principal := range []string{bob.arn, bob.id, "*", otherAccount, rootARN("999988887777")} {
+			document := keyPolicyOf(statement("kms:*", rootARN(account)), statement("kms:Encrypt", principal))
+			if _, err := n.PutKeyPolicy(ctx, &sdk.PutKeyPolicyInput{KeyId: k.KeyId, Policy: &document}); err != nil {
+				t.Errorf("%s: %v", principal, err)
+			}
+		}
+	})
+}
+
+// A user who is deleted and made again under the same name is somebody else: the
+// policy shows whom it named, and gives the namesake nothing.
+func TestPolicyKeepsWhomItNames(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k := n.symmetricKey()
+		bob := n.user("bob")
+		document := keyPolicyOf(statement("kms:*", rootARN(account)), statement("kms:Encrypt", bob.arn))
+		if _, err := n.PutKeyPolicy(ctx, &sdk.PutKeyPolicyInput{KeyId: k.KeyId, Policy: &document}); err != nil {
+			t.Fatal(err)
+		}
+		get := func() string {
+			return *must[*sdk.GetKeyPolicyOutput](t)(n.GetKeyPolicy(ctx, &sdk.GetKeyPolicyInput{KeyId: k.KeyId})).Policy
+		}
+		encrypt := func(c *sdk.Client) error {
+			_, err := c.Encrypt(ctx, &sdk.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("m")})
+			return err
+		}
+		if err := encrypt(bob.Client); err != nil {
+			t.Fatal(err)
+		}
+		if got := get(); !strings.Contains(got, bob.arn) || strings.Contains(got, bob.id) {
+			t.Errorf("the policy shows %s", got)
+		}
+		bob.delete()
+		namesake := n.user("bob")
+		wantError(t, encrypt(namesake.Client), "AccessDeniedException", "*")
+		got := get()
+		if strings.Contains(got, bob.arn) || !strings.Contains(got, bob.id) {
+			t.Errorf("after the deletion the policy shows %s", got)
+		}
+		_, err := n.PutKeyPolicy(ctx, &sdk.PutKeyPolicyInput{KeyId: k.KeyId, Policy: &got})
+		wantError(t, err, "MalformedPolicyDocumentException", "Policy contains a statement with one or more invalid principals.")
+	})
+}
+
+// What CreateKey is told must not be stored under another size than was checked.
+func TestPolicyOfTheGreatestSize(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		head := strings.TrimSuffix(keyPolicyOf(statement("kms:*", rootARN(account))), `]}`)
+		fill := func(bytes int) string {
+			text := head + `,{"Sid":"` + strings.Repeat("x", 100) + `","Effect":"Deny","Principal":"*","Action":"kms:Sign","Resource":"*"}]}`
+			return strings.Replace(text, "x", strings.Repeat("x", bytes-len(text)+1), 1)
+		}
+		largest, larger := fill(32768), fill(32769)
+		k, err := n.CreateKey(ctx, &sdk.CreateKeyInput{Policy: &largest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Encrypt(ctx, &sdk.EncryptInput{KeyId: k.KeyMetadata.KeyId, Plaintext: []byte("m")}); err != nil {
+			t.Error(err)
+		}
+		if _, err := n.GetKeyPolicy(ctx, &sdk.GetKeyPolicyInput{KeyId: k.KeyMetadata.KeyId}); err != nil {
+			t.Error(err)
+		}
+		_, err = n.CreateKey(ctx, &sdk.CreateKeyInput{Policy: &larger})
+		wantError(t, err, "LimitExceededException", "*")
 	})
 }

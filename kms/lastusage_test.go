@@ -34,7 +34,8 @@ func TestGetKeyLastUsage(t *testing.T) {
 		for op, a := range everyOperation {
 			switch op {
 			case "Sign", "Verify", "Encrypt", "Decrypt", "ReEncrypt", "GenerateMac", "VerifyMac",
-				"DeriveSharedSecret", "Encapsulate", "Decapsulate":
+				"DeriveSharedSecret", "Encapsulate", "Decapsulate",
+				"GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext":
 			default:
 				continue
 			}

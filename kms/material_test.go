@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -208,15 +207,10 @@ func TestMaterialExpiresWhileItIsOpen(t *testing.T) {
 // All keys of a Multi-Region key turn in one transaction, or none does.
 func TestMultiRegionKeysTurnAsOne(t *testing.T) {
 	each(t, func(t *testing.T, n *node) {
-		k := n.symmetricKey()
-		replica := strings.Replace(*k.Arn, region, "us-west-2", 1)
-		n.write(*k.Arn, `UPDATE kms_keys SET primary_region = region WHERE arn = $1`, *k.Arn)
-		n.write(replica, `INSERT INTO kms_keys (arn, account, region, primary_region, key_id, spec, key_usage, origin, state, description, policy, material_id, created_at, gen)
-			SELECT $2, account, 'us-west-2', region, key_id, spec, key_usage, origin, state, description, policy, material_id, created_at, gen FROM kms_keys WHERE arn = $1`,
-			*k.Arn, replica)
-		n.write(replica, `INSERT INTO kms_materials (key_arn, material_id, handle, created_at) SELECT $2, material_id, handle, created_at
-			FROM kms_materials WHERE key_arn = $1`, *k.Arn, replica)
-		elsewhere := n.asIn("us-west-2", account, "", "")
+		k := n.multiRegion(types.KeySpecSymmetricDefault, types.KeyUsageTypeEncryptDecrypt)
+		first := n.turn(k)
+		replica := *n.replicate(k, west).Arn
+		elsewhere := n.in(west)
 		material := func() (string, string) {
 			out := must[*sdk.DescribeKeyOutput](t)(elsewhere.DescribeKey(ctx, &sdk.DescribeKeyInput{KeyId: k.KeyId}))
 			return n.material(k), *out.KeyMetadata.CurrentKeyMaterialId
@@ -224,7 +218,7 @@ func TestMultiRegionKeysTurnAsOne(t *testing.T) {
 
 		old := encryptSomething(n, k)
 		turned := n.turn(k)
-		if here, there := material(); here != there || here == *k.CurrentKeyMaterialId {
+		if here, there := material(); here != there || here == first {
 			t.Fatalf("the primary has %s, the replica %s", here, there)
 		}
 		for _, blob := range [][]byte{old, encryptSomething(n, k)} {
@@ -232,14 +226,6 @@ func TestMultiRegionKeysTurnAsOne(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		n.enableRotation(k, 100)
-		if s := must[*sdk.GetKeyRotationStatusOutput](t)(elsewhere.GetKeyRotationStatus(ctx, &sdk.GetKeyRotationStatusInput{KeyId: k.KeyId})); !s.KeyRotationEnabled ||
-			*s.RotationPeriodInDays != 100 || s.NextRotationDate == nil {
-			t.Errorf("the replica answers %+v", s)
-		}
-		_, err := elsewhere.RotateKeyOnDemand(ctx, &sdk.RotateKeyOnDemandInput{KeyId: k.KeyId})
-		wantError(t, err, "UnsupportedOperationException", replica+" is a Multi-Region replica key, which is not valid for RotateKeyOnDemand.")
-
 		next := must[string](t)(n.service.PrepareMaterial(ctx, *k.Arn, "token"))
 		n.write(replica, `DELETE FROM kms_materials WHERE key_arn = $1 AND material_id = $2`, replica, next)
 		if err := n.service.TurnMaterial(ctx, *k.Arn, next, false); err == nil {
@@ -247,6 +233,77 @@ func TestMultiRegionKeysTurnAsOne(t *testing.T) {
 		}
 		if here, there := material(); here != turned || there != turned {
 			t.Errorf("the primary has %s, the replica %s, before both had %s", here, there, turned)
+		}
+	})
+}
+
+// The keys of a Multi-Region key share its rotation, which the primary key has:
+// whichever that is.
+func TestMultiRegionKeysShareTheirRotation(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k := n.multiRegion(types.KeySpecSymmetricDefault, types.KeyUsageTypeEncryptDecrypt)
+		n.enableRotation(k, 100)
+		replica := n.replicate(k, west)
+		elsewhere := n.in(west)
+		status := func(c *sdk.Client, days float64) {
+			t.Helper()
+			s := must[*sdk.GetKeyRotationStatusOutput](t)(c.GetKeyRotationStatus(ctx, &sdk.GetKeyRotationStatusInput{KeyId: k.KeyId}))
+			if !s.KeyRotationEnabled || *s.RotationPeriodInDays != 100 || n.days(s.NextRotationDate) != days {
+				t.Errorf("%+v", s)
+			}
+		}
+		status(n.Client, 100)
+		status(elsewhere, 100)
+		refused := func(c *sdk.Client, arn string) {
+			t.Helper()
+			_, err := c.RotateKeyOnDemand(ctx, &sdk.RotateKeyOnDemandInput{KeyId: k.KeyId})
+			wantError(t, err, "UnsupportedOperationException", arn+" is a Multi-Region replica key, which is not valid for RotateKeyOnDemand.")
+			_, err = c.DisableKeyRotation(ctx, &sdk.DisableKeyRotationInput{KeyId: k.KeyId})
+			wantError(t, err, "UnsupportedOperationException", arn+" is a Multi-Region replica key, which is not valid for DisableKeyRotation.")
+		}
+		refused(elsewhere, *replica.Arn)
+
+		// It moves with the primary key, and is due when it was.
+		n.clock.move(30 * day)
+		movePrimary := func(c *sdk.Client, to string) error {
+			_, err := c.UpdatePrimaryRegion(ctx, &sdk.UpdatePrimaryRegionInput{KeyId: k.KeyId, PrimaryRegion: &to})
+			return err
+		}
+		if _, err := n.RotateKeyOnDemand(ctx, &sdk.RotateKeyOnDemandInput{KeyId: k.KeyId}); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, movePrimary(n.Client, west), "KMSInvalidStateException", "A rotation of "+*k.Arn+" is in progress.")
+		n.settle()
+		if err := movePrimary(n.Client, west); err != nil {
+			t.Fatal(err)
+		}
+		status(n.Client, 70)
+		status(elsewhere, 70)
+		refused(n.Client, *k.Arn)
+		before := n.material(k)
+		n.disable(k) // the replica is
+		n.clock.move(71 * day)
+		n.settle()
+		status(elsewhere, 100)
+		if now := n.material(k); now == before || now != *describe(t, elsewhere, k.KeyId).CurrentKeyMaterialId {
+			t.Error("it did not turn, or not everywhere")
+		}
+
+		// And back.
+		n.enable(k)
+		if err := movePrimary(elsewhere, region); err != nil {
+			t.Fatal(err)
+		}
+		n.turn(k)
+		n.clock.move(101 * day)
+		n.settle()
+		status(n.Client, 100)
+		if got := len(n.rotations(k, "")); got != 4 {
+			t.Errorf("%d rotations", got)
+		}
+		var heads int
+		if err := n.db.QueryRow(ctx, `SELECT COUNT(*) FROM rotations WHERE wake IS NOT NULL`).Scan(&heads); err != nil || heads != 1 {
+			t.Errorf("%d rotations are scheduled: %v", heads, err)
 		}
 	})
 }

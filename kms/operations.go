@@ -29,6 +29,9 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("RotateKeyOnDemand", s.RotateKeyOnDemand),
 			awsapi.Op("ListKeyRotations", s.ListKeyRotations).ReadOnly(),
 
+			awsapi.Op("ReplicateKey", s.ReplicateKey),
+			awsapi.Op("UpdatePrimaryRegion", s.UpdatePrimaryRegion),
+
 			awsapi.Op("CreateAlias", s.CreateAlias),
 			awsapi.Op("UpdateAlias", s.UpdateAlias),
 			awsapi.Op("DeleteAlias", s.DeleteAlias),
@@ -37,6 +40,12 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("GetKeyPolicy", s.GetKeyPolicy).ReadOnly(),
 			awsapi.Op("PutKeyPolicy", s.PutKeyPolicy),
 			awsapi.Op("ListKeyPolicies", s.ListKeyPolicies).ReadOnly(),
+
+			awsapi.Op("CreateGrant", s.CreateGrant),
+			awsapi.Op("ListGrants", s.ListGrants).ReadOnly(),
+			awsapi.Op("ListRetirableGrants", s.ListRetirableGrants).ReadOnly(),
+			awsapi.Op("RetireGrant", s.RetireGrant),
+			awsapi.Op("RevokeGrant", s.RevokeGrant),
 
 			awsapi.Op("TagResource", s.TagResource),
 			awsapi.Op("UntagResource", s.UntagResource),
@@ -48,6 +57,10 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("Encrypt", s.Encrypt).ReadOnly(),
 			awsapi.Op("Decrypt", s.Decrypt).ReadOnly(),
 			awsapi.Op("ReEncrypt", s.ReEncrypt).ReadOnly(),
+			awsapi.Op("GenerateDataKey", s.GenerateDataKey).ReadOnly(),
+			awsapi.Op("GenerateDataKeyWithoutPlaintext", s.GenerateDataKeyWithoutPlaintext).ReadOnly(),
+			awsapi.Op("GenerateDataKeyPair", s.GenerateDataKeyPair).ReadOnly(),
+			awsapi.Op("GenerateDataKeyPairWithoutPlaintext", s.GenerateDataKeyPairWithoutPlaintext).ReadOnly(),
 			awsapi.Op("GenerateMac", s.GenerateMac).ReadOnly(),
 			awsapi.Op("VerifyMac", s.VerifyMac).ReadOnly(),
 			awsapi.Op("DeriveSharedSecret", s.DeriveSharedSecret).ReadOnly(),

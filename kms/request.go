@@ -67,7 +67,7 @@ type request struct {
 	tagKeys []string // UntagResource: those to be taken
 	bypass  bool     // CreateKey, ReplicateKey, PutKeyPolicy: BypassPolicyLockoutSafetyCheck
 
-	sameKey string // ReEncrypt: "true" when source and destination are one key, else "false"
+	otherKey string // ReEncrypt: ARN of the other side's key; empty where it is not known
 
 	grant          *CreateGrantRequest // CreateGrant; context is then that of its constraint
 	forAWSResource string              // CreateGrant, ListGrants, RevokeGrant: "true" when a service asks on the caller's behalf, else "false"
@@ -83,16 +83,29 @@ func (r *request) name() string {
 }
 
 // check asks the Guard whether the caller may do the request to the key, and
-// remembers the answer.
+// remembers the answer. A key that is yet to be made has neither ARN nor policy.
 func (s *Service) check(ctx context.Context, call *access.Call, r *request, k *keyFacts) error {
-	q := &question{service: s, request: r, key: k}
-	return s.guard.Check(ctx, call, r.name(), access.Resource{
-		ARN: k.arn, Account: k.account, Type: typeKey, Policy: k.policy, Context: q,
-	})
+	if err := s.guard.Check(ctx, call, r.name(), s.resource(r, k)); err != nil {
+		return err
+	}
+	if s.foreignToken(r, k) {
+		return errGrantToken()
+	}
+	return nil
 }
 
-// A question is a request about one key. It answers for the condition keys that
-// only kms knows.
+// resource is a key as the Guard sees it when it is asked for r.
+func (s *Service) resource(r *request, k *keyFacts) access.Resource {
+	q := &question{service: s, request: r, key: k}
+	resource := access.Resource{ARN: k.arn, Account: k.account, Type: typeKey, Policy: k.policy, Context: q}
+	if k.arn != "" {
+		resource.Grants = q
+	}
+	return resource
+}
+
+// A question is a request about one key. It answers for the condition keys and
+// the grants that only kms knows.
 type question struct {
 	service *Service
 	request *request

@@ -26,6 +26,8 @@ type Rotations interface {
 	PauseKey(tx *sqldb.Tx, keyARN string, paused bool, why, caller string) error
 	// TurnKey lets a key turn at once, beside its schedule; ConflictException while it turns, or is about to.
 	TurnKey(tx *sqldb.Tx, keyARN, materialID, caller string) error
+	// MoveKey lets the key to turn when from would have, and no longer from; KMSInvalidStateException while from turns.
+	MoveKey(tx *sqldb.Tx, from, to, materialID, caller string) error
 	// ForgetKey ends whatever there is about a key that is destroyed.
 	ForgetKey(tx *sqldb.Tx, keyARN string) error
 	// NextOfKey returns when a key turns next by its schedule, and since when it has been turning on demand; zero: not.
@@ -83,11 +85,10 @@ func (k *keyFacts) rotates(operation string) error {
 
 // turnsAs is the ARN by which Rotations knows a key.
 func (k *keyFacts) turnsAs() string {
-	n := resourceName{account: k.account, region: k.region, name: k.id}
-	if k.primaryRegion != "" {
-		n.region = k.primaryRegion
+	if k.multiRegion() {
+		return k.in(k.primaryRegion).arn()
 	}
-	return n.arn()
+	return k.arn
 }
 
 // EnableKeyRotation lets a key's material turn by itself, for the first time
@@ -139,8 +140,7 @@ func (s *Service) DisableKeyRotation(ctx context.Context, call *access.Call, in 
 
 // setRotationDays stores the period, which all keys of a Multi-Region key share.
 func setRotationDays(tx *sqldb.Tx, k *keyRow, days int64) error {
-	_, err := tx.Exec(`UPDATE kms_keys SET rotation_days = $3 WHERE account = $1 AND key_id = $2`, k.account, k.id, days)
-	return err
+	return tellKin(tx, k, `UPDATE kms_keys SET rotation_days = $3 WHERE account = $1 AND key_id = $2`, days)
 }
 
 // GetKeyRotationStatus answers for keys of every kind: those that never turn by
@@ -164,7 +164,7 @@ func (s *Service) GetKeyRotationStatus(ctx context.Context, call *access.Call, i
 	if err != nil {
 		return nil, err
 	}
-	if k.rotationDays > 0 && k.state != statePendingDeletion {
+	if k.rotationDays > 0 && k.state != statePendingDeletion && k.state != statePendingReplicaDeletion {
 		days := int32(k.rotationDays)
 		out.KeyRotationEnabled, out.RotationPeriodInDays = true, &days
 		if !next.IsZero() {
@@ -199,8 +199,7 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, call *access.Call, in *
 		if err := turner.TurnKey(tx, k.arn, k.materialID, call.Caller.ARN); err != nil {
 			return err
 		}
-		_, err = tx.Exec(`UPDATE kms_keys SET on_demand = on_demand + 1 WHERE account = $1 AND key_id = $2`, k.account, k.id)
-		return err
+		return tellKin(tx, k, `UPDATE kms_keys SET on_demand = on_demand + 1 WHERE account = $1 AND key_id = $2`)
 	})
 	if err != nil {
 		return nil, err

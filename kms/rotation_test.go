@@ -283,6 +283,20 @@ func TestRotationPeriod(t *testing.T) {
 	})
 }
 
+// A policy may bound the period by kms:RotationPeriodInDays.
+func TestRotationPeriodAsACondition(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k := n.symmetricKey()
+		user := n.as(account, "yearly", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kms:EnableKeyRotation","Resource":"*",
+			"Condition":{"NumericLessThanEquals":{"kms:RotationPeriodInDays":"365"}}}]}`)
+		if _, err := user.EnableKeyRotation(ctx, &sdk.EnableKeyRotationInput{KeyId: k.KeyId}); err != nil {
+			t.Error(err)
+		}
+		_, err := user.EnableKeyRotation(ctx, &sdk.EnableKeyRotationInput{KeyId: k.KeyId, RotationPeriodInDays: ptr[int32](366)})
+		wantError(t, err, "AccessDeniedException", "*")
+	})
+}
+
 func TestListKeyRotationsPages(t *testing.T) {
 	each(t, func(t *testing.T, n *node) {
 		k := n.symmetricKey()

@@ -32,14 +32,16 @@ import (
 	"github.com/keyturn/keyturn/sqldb"
 )
 
-// Config is what a Service works with. DB, Guard and Backend are required.
+// Config is what a Service works with. DB, Guard, Backend and Sealer are required.
 type Config struct {
 	DB       *sqldb.DB
 	Guard    *access.Guard
 	Backend  keystore.Backend
+	Sealer   access.Sealer    // for the tokens that callers are given
 	Now      func() time.Time // nil: time.Now
 	Logger   *slog.Logger     // nil: slog.Default
 	Lineages Lineages         // nil: no alias is a lineage
+	Regions  []string         // that keys may be replicated to; empty: any
 
 	// MaxSnapshots is how many keys and how many aliases are kept ready at
 	// most; 0 means 8192. A key in use costs some kilobytes (an RSA key about
@@ -66,7 +68,8 @@ type Lineages interface {
 	// for the alias, newest first; empty when the alias is no lineage.
 	Lineage(ctx context.Context, aliasARN string) ([]string, error)
 	// Deactivated reports whether the key may no longer originate: no Sign,
-	// Encrypt, GenerateMac, Encapsulate, nor be the destination of ReEncrypt.
+	// Encrypt, GenerateDataKey, GenerateMac, Encapsulate, nor be the destination
+	// of ReEncrypt.
 	Deactivated(ctx context.Context, keyARN string) (bool, error)
 }
 
@@ -76,9 +79,11 @@ type Service struct {
 	db       *sqldb.DB
 	guard    *access.Guard
 	backend  keystore.Backend
+	sealer   access.Sealer
 	now      func() time.Time
 	logger   *slog.Logger
 	lineages atomic.Pointer[Lineages]
+	regions  []string
 	grace    time.Duration
 
 	rotations       atomic.Pointer[Rotations]
@@ -92,10 +97,10 @@ type Service struct {
 // New returns a Service on a database that is open. Nothing is read before the
 // first request, so start time does not depend on the number of keys.
 func New(_ context.Context, c Config) (*Service, error) {
-	if c.DB == nil || c.Guard == nil || c.Backend == nil {
-		return nil, errors.New("starting kms: DB, Guard and Backend are required")
+	if c.DB == nil || c.Guard == nil || c.Backend == nil || c.Sealer == nil {
+		return nil, errors.New("starting kms: DB, Guard, Backend and Sealer are required")
 	}
-	s := &Service{db: c.DB, guard: c.Guard, backend: c.Backend, now: c.Now, logger: c.Logger}
+	s := &Service{db: c.DB, guard: c.Guard, backend: c.Backend, sealer: c.Sealer, now: c.Now, logger: c.Logger, regions: c.Regions}
 	if s.now == nil {
 		s.now = time.Now
 	}

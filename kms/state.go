@@ -14,17 +14,24 @@ import (
 //	   │       EnableKey      │                    │
 //	   └───────────┬──────────┘                    │
 //	               │ ScheduleKeyDeletion           │
-//	               └───────────────────────▶ PendingDeletion
-//	                                               │ its date has come
-//	                                               ▼
-//	                                           Destroyed (the row goes next)
+//	               ├───────────────────────▶ PendingDeletion
+//	               │                           ▲   │ its date has come
+//	               │        no replica is left │   ▼
+//	               │                           │ Destroyed (the row goes next)
+//	               │                           │
+//	               └───────────────▶ PendingReplicaDeletion ─▶ Disabled
+//	        of a primary key that has replicas        CancelKeyDeletion
+//
+// AWS's Creating and Updating, through which Multi-Region keys pass on their way
+// from Region to Region, do not occur: one transaction changes all Regions.
 //
 // stateDestroyed is ours alone: nobody ever reads it over the wire.
 const (
-	stateEnabled         = KeyStateEnabled
-	stateDisabled        = KeyStateDisabled
-	statePendingDeletion = KeyStatePendingDeletion
-	stateDestroyed       = "Destroyed"
+	stateEnabled                = KeyStateEnabled
+	stateDisabled               = KeyStateDisabled
+	statePendingDeletion        = KeyStatePendingDeletion
+	statePendingReplicaDeletion = KeyStatePendingReplicaDeletion
+	stateDestroyed              = "Destroyed"
 )
 
 // transitions lists the legal changes of state: operation → state before →
@@ -33,7 +40,9 @@ var transitions = map[string]map[string]string{
 	"EnableKey":           {stateEnabled: stateEnabled, stateDisabled: stateEnabled},
 	"DisableKey":          {stateEnabled: stateDisabled, stateDisabled: stateDisabled},
 	"ScheduleKeyDeletion": {stateEnabled: statePendingDeletion, stateDisabled: statePendingDeletion},
-	"CancelKeyDeletion":   {statePendingDeletion: stateDisabled},
+	"CancelKeyDeletion":   {statePendingDeletion: stateDisabled, statePendingReplicaDeletion: stateDisabled},
+	"wait for replicas":   {stateEnabled: statePendingReplicaDeletion, stateDisabled: statePendingReplicaDeletion},
+	"last replica gone":   {statePendingReplicaDeletion: statePendingDeletion},
 	"destroy":             {statePendingDeletion: stateDestroyed},
 }
 
@@ -62,6 +71,9 @@ var stateRules = map[string]rule{
 	"GetKeyRotationStatus": inAnyState,
 	"ListKeyRotations":     inAnyState,
 	"GetKeyLastUsage":      inAnyState,
+	"ListGrants":           inAnyState,
+	"RetireGrant":          inAnyState,
+	"RevokeGrant":          inAnyState,
 
 	"EnableKey":            whenNotPendingDeletion,
 	"DisableKey":           whenNotPendingDeletion,
@@ -78,6 +90,10 @@ var stateRules = map[string]rule{
 	"DisableKeyRotation": whenEnabled,
 	"RotateKeyOnDemand":  whenEnabled,
 
+	"ReplicateKey":        whenEnabled,
+	"UpdatePrimaryRegion": whenEnabled,
+
+	"CreateGrant":        whenEnabled,
 	"Sign":               whenEnabled,
 	"Verify":             whenEnabled,
 	"GetPublicKey":       whenEnabled,
@@ -89,6 +105,11 @@ var stateRules = map[string]rule{
 	"DeriveSharedSecret": whenEnabled,
 	"Encapsulate":        whenEnabled,
 	"Decapsulate":        whenEnabled,
+
+	"GenerateDataKey":                     whenEnabled,
+	"GenerateDataKeyWithoutPlaintext":     whenEnabled,
+	"GenerateDataKeyPair":                 whenEnabled,
+	"GenerateDataKeyPairWithoutPlaintext": whenEnabled,
 }
 
 // checkState says whether operation may use the key arn while it is in state:
@@ -102,12 +123,14 @@ func checkState(operation, arn, state string) error {
 	case r == inAnyState:
 		return nil
 	case r == whenPendingDeletion:
-		if state != statePendingDeletion {
+		if state != statePendingDeletion && state != statePendingReplicaDeletion {
 			return awsapi.Errorf("KMSInvalidStateException", "%s is not pending deletion.", arn)
 		}
 		return nil
 	case state == statePendingDeletion:
 		return awsapi.Errorf("KMSInvalidStateException", "%s is pending deletion.", arn)
+	case state == statePendingReplicaDeletion:
+		return awsapi.Errorf("KMSInvalidStateException", "%s is pending replica deletion.", arn)
 	case state == stateEnabled, r == whenNotPendingDeletion && state == stateDisabled:
 		return nil
 	case state == stateDisabled:
@@ -133,6 +156,11 @@ var usageFor = map[string]string{
 	"DeriveSharedSecret": KeyUsageTypeKeyAgreement,
 	"Encapsulate":        KeyUsageTypeEncapsulateDecapsulate,
 	"Decapsulate":        KeyUsageTypeEncapsulateDecapsulate,
+
+	"GenerateDataKey":                     KeyUsageTypeEncryptDecrypt,
+	"GenerateDataKeyWithoutPlaintext":     KeyUsageTypeEncryptDecrypt,
+	"GenerateDataKeyPair":                 KeyUsageTypeEncryptDecrypt,
+	"GenerateDataKeyPairWithoutPlaintext": KeyUsageTypeEncryptDecrypt,
 }
 
 // checkUsage says whether a key made for usage, with these algorithms, does

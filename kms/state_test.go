@@ -16,6 +16,7 @@ import (
 type attempt struct {
 	spec  types.KeySpec
 	usage types.KeyUsageType
+	multi bool // of a Multi-Region key
 	// run is given what before made while the key was enabled.
 	before func(n *node, k *types.KeyMetadata) []byte
 	run    func(n *node, k *types.KeyMetadata, made []byte) error
@@ -26,6 +27,7 @@ var (
 	symmetric = attempt{spec: types.KeySpecSymmetricDefault, usage: types.KeyUsageTypeEncryptDecrypt}
 	hmac      = attempt{spec: types.KeySpecHmac256, usage: types.KeyUsageTypeGenerateVerifyMac}
 	agreement = attempt{spec: types.KeySpecEccNistP256, usage: types.KeyUsageTypeKeyAgreement}
+	multi     = attempt{spec: types.KeySpecHmac256, usage: types.KeyUsageTypeGenerateVerifyMac, multi: true}
 	kem       = attempt{spec: types.KeySpecMlKem768, usage: types.KeyUsageTypeEncapsulateDecapsulate}
 )
 
@@ -137,6 +139,17 @@ var everyOperation = map[string]attempt{
 			return err
 		}),
 
+	"ReplicateKey": multi.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.ReplicateKey(ctx, &sdk.ReplicateKeyInput{KeyId: k.KeyId, ReplicaRegion: ptr("us-east-1")})
+		return err
+	}),
+	"UpdatePrimaryRegion": multi.with(
+		func(n *node, k *types.KeyMetadata) []byte { n.replicate(k, "us-east-1"); return nil },
+		func(n *node, k *types.KeyMetadata, _ []byte) error {
+			_, err := n.UpdatePrimaryRegion(ctx, &sdk.UpdatePrimaryRegionInput{KeyId: k.KeyId, PrimaryRegion: ptr("us-east-1")})
+			return err
+		}),
+
 	"Sign": signing.doing(func(n *node, k *types.KeyMetadata) error { _, err := n.sign(*k.KeyId, "m"); return err }),
 	"Verify": signing.with(
 		func(n *node, k *types.KeyMetadata) []byte { return must[[]byte](n.t)(n.sign(*k.KeyId, "m")) },
@@ -162,6 +175,22 @@ var everyOperation = map[string]attempt{
 			_, err := n.ReEncrypt(ctx, &sdk.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: k.KeyId})
 			return err
 		}),
+	"GenerateDataKey": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.GenerateDataKey(ctx, &sdk.GenerateDataKeyInput{KeyId: k.KeyId, KeySpec: types.DataKeySpecAes256})
+		return err
+	}),
+	"GenerateDataKeyWithoutPlaintext": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.GenerateDataKeyWithoutPlaintext(ctx, &sdk.GenerateDataKeyWithoutPlaintextInput{KeyId: k.KeyId, KeySpec: types.DataKeySpecAes256})
+		return err
+	}),
+	"GenerateDataKeyPair": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.GenerateDataKeyPair(ctx, &sdk.GenerateDataKeyPairInput{KeyId: k.KeyId, KeyPairSpec: types.DataKeyPairSpecEccNistP256})
+		return err
+	}),
+	"GenerateDataKeyPairWithoutPlaintext": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.GenerateDataKeyPairWithoutPlaintext(ctx, &sdk.GenerateDataKeyPairWithoutPlaintextInput{KeyId: k.KeyId, KeyPairSpec: types.DataKeyPairSpecEccNistP256})
+		return err
+	}),
 	"GenerateMac": hmac.doing(func(n *node, k *types.KeyMetadata) error {
 		_, err := n.GenerateMac(ctx, &sdk.GenerateMacInput{KeyId: k.KeyId, Message: []byte("m"), MacAlgorithm: types.MacAlgorithmSpecHmacSha256})
 		return err
@@ -234,9 +263,11 @@ var stateTable = map[string][2]string{
 
 	"CancelKeyDeletion": {notPending, ""},
 
-	"EnableKeyRotation":  {disabled, pending},
-	"DisableKeyRotation": {disabled, pending},
-	"RotateKeyOnDemand":  {disabled, pending},
+	"EnableKeyRotation":   {disabled, pending},
+	"DisableKeyRotation":  {disabled, pending},
+	"RotateKeyOnDemand":   {disabled, pending},
+	"ReplicateKey":        {disabled, pending},
+	"UpdatePrimaryRegion": {disabled, "KMSInvalidStateException: %s is pending replica deletion."},
 
 	"Sign":               {disabled, pending},
 	"Verify":             {disabled, pending},
@@ -249,6 +280,11 @@ var stateTable = map[string][2]string{
 	"DeriveSharedSecret": {disabled, pending},
 	"Encapsulate":        {disabled, pending},
 	"Decapsulate":        {disabled, pending},
+
+	"GenerateDataKey":                     {disabled, pending},
+	"GenerateDataKeyWithoutPlaintext":     {disabled, pending},
+	"GenerateDataKeyPair":                 {disabled, pending},
+	"GenerateDataKeyPairWithoutPlaintext": {disabled, pending},
 }
 
 const (
@@ -275,7 +311,7 @@ func TestEveryOperationInEveryState(t *testing.T) {
 				enabled = notPending
 			}
 			for i, state := range []types.KeyState{types.KeyStateEnabled, types.KeyStateDisabled, types.KeyStatePendingDeletion} {
-				k := n.create(a.spec, a.usage)
+				k := n.createWith(&sdk.CreateKeyInput{KeySpec: a.spec, KeyUsage: a.usage, MultiRegion: &a.multi})
 				var made []byte
 				if a.before != nil {
 					made = a.before(n, k)

@@ -39,7 +39,7 @@ func putTag(tx *sqldb.Tx, keyARN string, t Tag) error {
 
 // TagResource adds tags, or gives present ones another value; all or none.
 func (s *Service) TagResource(ctx context.Context, call *access.Call, in *TagResourceRequest) (*awsapi.Empty, error) {
-	_, err := s.change(ctx, call, &request{operation: "TagResource", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
+	_, err := s.change(ctx, call, &request{operation: "TagResource", keyID: in.KeyId, tags: in.Tags}, func(tx *sqldb.Tx, k *keyRow) error {
 		if err := checkTags(in.Tags); err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ func (s *Service) TagResource(ctx context.Context, call *access.Call, in *TagRes
 
 // UntagResource removes tags; one that is not there is no error.
 func (s *Service) UntagResource(ctx context.Context, call *access.Call, in *UntagResourceRequest) (*awsapi.Empty, error) {
-	_, err := s.change(ctx, call, &request{operation: "UntagResource", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
+	_, err := s.change(ctx, call, &request{operation: "UntagResource", keyID: in.KeyId, tagKeys: in.TagKeys}, func(tx *sqldb.Tx, k *keyRow) error {
 		for _, key := range in.TagKeys {
 			if _, err := tx.Exec(`DELETE FROM kms_tags WHERE key_arn = $1 AND tag_key = $2`, k.arn, key); err != nil {
 				return err
@@ -114,4 +114,30 @@ func (s *Service) ListResourceTags(ctx context.Context, call *access.Call, in *L
 		return nil, fmt.Errorf("listing tags: %w", err)
 	}
 	return out, nil
+}
+
+const keysTagged = `SELECT k.arn FROM kms_tags t JOIN kms_keys k ON k.arn = t.key_arn
+	WHERE t.tag_key = $1 AND t.tag_value = $2 AND k.account = $3 AND k.region = $4 AND k.state <> 'Destroyed' ORDER BY k.arn`
+
+// KeysTagged answers the ARNs of the account's keys in the Region that carry a
+// tag. It costs one search in an index, however many keys there are. Nobody is
+// asked whether the caller may know: it is for the server's own use, and what is
+// then done with the keys passes the Guard as ever.
+func (s *Service) KeysTagged(ctx context.Context, account, region, key, value string) (arns []string, err error) {
+	rows, err := s.db.Query(ctx, keysTagged, key, value, account, region)
+	if err != nil {
+		return nil, fmt.Errorf("looking for keys tagged %s: %w", key, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var arn string
+		if err := rows.Scan(&arn); err != nil {
+			return nil, fmt.Errorf("looking for keys tagged %s: %w", key, err)
+		}
+		arns = append(arns, arn)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("looking for keys tagged %s: %w", key, err)
+	}
+	return arns, nil
 }

@@ -1,9 +1,8 @@
 package policy
 
-import "strings"
-
 // A Key is the name of a condition key, as a statement uses it. Names are compared without regard to case; Suffix is what
-// follows in keys that take a name of the request's own, like aws:ResourceTag/Department, as the policy spells it.
+// follows in keys that take a name of the request's own, like aws:ResourceTag/Department, as the policy spells it; in those
+// about a web identity it is the issuer, which stands before the name.
 type Key struct {
 	Name   KeyName
 	Suffix string
@@ -14,9 +13,12 @@ type KeyName uint8
 
 // A Context answers for the condition keys of one request. It is asked only for keys in the table, possibly more than once,
 // by one goroutine at a time.
+//
+// Values are text: booleans are "true" or "false", numbers decimal, dates like 2026-11-23T12:00:00Z or in seconds since 1970.
 type Context interface {
 	// Values appends the values that the request has for the key to dst and returns it. ok is false where the request
-	// does not have the key, which Null and IfExists tell from a key with an empty list.
+	// does not have the key; an empty list counts as that too. A Suffix that names a tag, or a key of an encryption
+	// context, counts without regard to case: where several fit, the key has all their values.
 	Values(k Key, dst []string) (values []string, ok bool)
 }
 
@@ -80,6 +82,7 @@ const (
 	KMSMultiRegionKeyType
 	KMSPrimaryRegion
 	KMSReEncryptOnSameKey
+	KMSRecipientAttestation // :ImageSha384, :PCR0, …; there is none, so they never have a value
 	KMSReplicaRegion
 	KMSRequestAlias
 	KMSResourceAliases
@@ -97,6 +100,10 @@ const (
 	STSTransitiveTagKeys
 	STSSourceIdentity
 
+	OIDCAudience // issuer:aud
+	OIDCMethods  // issuer:amr
+	OIDCSubject  // issuer:sub
+
 	keyNames // how many there are
 )
 
@@ -105,12 +112,18 @@ type valueType uint8
 
 const (
 	textValue valueType = iota
+	anyValue            // text that users choose, which may mean anything: tags, encryption contexts
 	arnValue
 	boolValue
 	dateValue
 	ipValue
 	numberValue
 )
+
+// String is for messages: "is a date, which …".
+func (t valueType) String() string {
+	return [...]string{"text", "text", "an ARN", "a boolean", "a date", "an IP address", "a number"}[t]
+}
 
 // A conditionKey is a row of the table.
 type conditionKey struct {
@@ -133,13 +146,13 @@ var conditionKeys = [keyNames]conditionKey{
 	AWSPrincipalARN:           {name: "aws:PrincipalArn", typ: arnValue},
 	AWSPrincipalIsAWSService:  {name: "aws:PrincipalIsAWSService", typ: boolValue},
 	AWSPrincipalServiceName:   {name: "aws:PrincipalServiceName"},
-	AWSPrincipalTag:           {name: "aws:PrincipalTag/", suffix: true},
+	AWSPrincipalTag:           {name: "aws:PrincipalTag/", typ: anyValue, suffix: true},
 	AWSPrincipalType:          {name: "aws:PrincipalType"},
 	AWSReferer:                {name: "aws:referer"},
-	AWSRequestTag:             {name: "aws:RequestTag/", suffix: true},
+	AWSRequestTag:             {name: "aws:RequestTag/", typ: anyValue, suffix: true},
 	AWSRequestedRegion:        {name: "aws:RequestedRegion"},
 	AWSResourceAccount:        {name: "aws:ResourceAccount"},
-	AWSResourceTag:            {name: "aws:ResourceTag/", suffix: true},
+	AWSResourceTag:            {name: "aws:ResourceTag/", typ: anyValue, suffix: true},
 	AWSSecureTransport:        {name: "aws:SecureTransport", typ: boolValue},
 	AWSSourceAccount:          {name: "aws:SourceAccount"},
 	AWSSourceARN:              {name: "aws:SourceArn", typ: arnValue},
@@ -158,13 +171,13 @@ var conditionKeys = [keyNames]conditionKey{
 	KMSCustomerMasterKeyUsage:                 {name: "kms:CustomerMasterKeyUsage"},
 	KMSDataKeyPairSpec:                        {name: "kms:DataKeyPairSpec"},
 	KMSEncryptionAlgorithm:                    {name: "kms:EncryptionAlgorithm"},
-	KMSEncryptionContext:                      {name: "kms:EncryptionContext:", suffix: true},
+	KMSEncryptionContext:                      {name: "kms:EncryptionContext:", typ: anyValue, suffix: true},
 	KMSEncryptionContextKeys:                  {name: "kms:EncryptionContextKeys", multi: true},
 	KMSExpirationModel:                        {name: "kms:ExpirationModel"},
 	KMSGrantConstraintType:                    {name: "kms:GrantConstraintType"},
 	KMSGrantIsForAWSResource:                  {name: "kms:GrantIsForAWSResource", typ: boolValue},
 	KMSGrantOperations:                        {name: "kms:GrantOperations", multi: true},
-	KMSGranteePrincipal:                       {name: "kms:GranteePrincipal"},
+	KMSGranteePrincipal:                       {name: "kms:GranteePrincipal", typ: arnValue},
 	KMSKeyAgreementAlgorithm:                  {name: "kms:KeyAgreementAlgorithm"},
 	KMSKeyOrigin:                              {name: "kms:KeyOrigin"},
 	KMSKeySpec:                                {name: "kms:KeySpec"},
@@ -174,11 +187,12 @@ var conditionKeys = [keyNames]conditionKey{
 	KMSMultiRegion:                            {name: "kms:MultiRegion", typ: boolValue},
 	KMSMultiRegionKeyType:                     {name: "kms:MultiRegionKeyType"},
 	KMSPrimaryRegion:                          {name: "kms:PrimaryRegion"},
+	KMSRecipientAttestation:                   {name: "kms:RecipientAttestation:", suffix: true},
 	KMSReEncryptOnSameKey:                     {name: "kms:ReEncryptOnSameKey", typ: boolValue},
 	KMSReplicaRegion:                          {name: "kms:ReplicaRegion"},
 	KMSRequestAlias:                           {name: "kms:RequestAlias"},
 	KMSResourceAliases:                        {name: "kms:ResourceAliases", multi: true},
-	KMSRetiringPrincipal:                      {name: "kms:RetiringPrincipal"},
+	KMSRetiringPrincipal:                      {name: "kms:RetiringPrincipal", typ: arnValue},
 	KMSRotationPeriodInDays:                   {name: "kms:RotationPeriodInDays", typ: numberValue},
 	KMSScheduleKeyDeletionPendingWindowInDays: {name: "kms:ScheduleKeyDeletionPendingWindowInDays", typ: numberValue},
 	KMSSigningAlgorithm:                       {name: "kms:SigningAlgorithm"},
@@ -191,6 +205,10 @@ var conditionKeys = [keyNames]conditionKey{
 	STSRoleSessionName:   {name: "sts:RoleSessionName"},
 	STSTransitiveTagKeys: {name: "sts:TransitiveTagKeys", multi: true},
 	STSSourceIdentity:    {name: "sts:SourceIdentity"},
+
+	OIDCAudience: {name: ":aud", suffix: true},
+	OIDCMethods:  {name: ":amr", multi: true, suffix: true},
+	OIDCSubject:  {name: ":sub", suffix: true},
 }
 
 // keysByName: lower-case name → entry. Names that take a suffix end in their separator.
@@ -207,14 +225,19 @@ func parseKey(text string) (Key, bool) {
 	if n, ok := keysByName[lower(text)]; ok && !conditionKeys[n].suffix {
 		return Key{Name: n}, true
 	}
-	for _, n := range [...]KeyName{AWSPrincipalTag, AWSRequestTag, AWSResourceTag, KMSEncryptionContext} {
-		name := conditionKeys[n].name
-		if len(text) > len(name) && strings.EqualFold(text[:len(name)], name) {
+	for _, n := range [...]KeyName{AWSPrincipalTag, AWSRequestTag, AWSResourceTag, KMSEncryptionContext, KMSRecipientAttestation} {
+		name := lower(conditionKeys[n].name)
+		if len(text) > len(name) && equal(name, text[:len(name)], true) {
 			return Key{Name: n, Suffix: text[len(name):]}, true
 		}
 	}
-	return Key{}, false
+	return federatedKey(text)
 }
 
 // String is the key as AWS spells it.
-func (k Key) String() string { return conditionKeys[k.Name].name + k.Suffix }
+func (k Key) String() string {
+	if k.Name >= OIDCAudience {
+		return k.Suffix + conditionKeys[k.Name].name
+	}
+	return conditionKeys[k.Name].name + k.Suffix
+}

@@ -52,7 +52,7 @@ func (d *decoder) string(name string) (string, error) {
 
 // strings reads a string or a list of at least one, giving each to add.
 func (d *decoder) strings(name string, add func(text string) (problem string)) error {
-	one := func() error {
+	return d.list(name, func() error {
 		text, err := d.string(name)
 		if err != nil {
 			return err
@@ -61,7 +61,32 @@ func (d *decoder) strings(name string, add func(text string) (problem string)) e
 			return refuse("%s %s %s", name, strconv.Quote(text), problem)
 		}
 		return nil
-	}
+	})
+}
+
+// scalars does the same for strings, numbers and booleans, as the values of conditions may be. A number is taken as it is
+// written.
+func (d *decoder) scalars(add func(text string) (problem string)) error {
+	return d.list("its value", func() error {
+		switch kind := d.peek(); kind {
+		case '"', '0', 't', 'f':
+		default:
+			return d.unexpected("a string, a number or a boolean", kind)
+		}
+		token, err := d.d.ReadToken()
+		if err != nil {
+			return err
+		}
+		text := token.String()
+		if problem := add(text); problem != "" {
+			return refuse("value %s %s", strconv.Quote(text), problem)
+		}
+		return nil
+	})
+}
+
+// list reads one value, or a list of at least one.
+func (d *decoder) list(name string, one func() error) error {
 	if d.peek() != '[' {
 		return one()
 	}

@@ -95,19 +95,23 @@ func (p *Policy) compile(statements []jsontext.Value, variables bool) error {
 			return &Error{Place: place(i, sidOf(raw)), Problem: problem(err)}
 		}
 		sids[b.statement.sid] = true
+		p.asks = p.asks || len(b.statement.conditions) > 0 || b.statement.resources.variables
 	}
 	return nil
 }
 
 func checkSize(doc []byte, kind Kind) error {
-	limit := MaxResourceBytes
-	if kind == Identity {
+	limit, most := MaxResourceBytes, MaxIdentityChars
+	switch kind {
+	case Identity:
 		limit = maxIdentityBytes
+	case Trust:
+		most = MaxTrustChars
 	}
 	if len(doc) > limit {
 		return &Error{Problem: fmt.Sprintf("the document is %d bytes long; the limit is %d", len(doc), limit)}
 	}
-	if kind != Identity {
+	if kind == Resource {
 		return nil
 	}
 	chars := 0
@@ -116,8 +120,8 @@ func checkSize(doc []byte, kind Kind) error {
 			chars++
 		}
 	}
-	if chars > MaxIdentityChars {
-		return &Error{Problem: fmt.Sprintf("the document has %d characters without white space; the limit is %d", chars, MaxIdentityChars)}
+	if chars > most {
+		return &Error{Problem: fmt.Sprintf("the document has %d characters without white space; the limit is %d", chars, most)}
 	}
 	return nil
 }
@@ -143,6 +147,10 @@ func (b *builder) build() error {
 		case pair[0] == "Principal" && b.kind == Identity && (one || other):
 			return refuse("an identity-based policy names no principal")
 		case pair[0] == "Principal" && b.kind == Identity:
+		case pair[0] == "Resource" && b.kind == Trust && (one || other):
+			return refuse("a trust policy has no Resource: it is about the role that it belongs to")
+		case pair[0] == "Resource" && b.kind == Trust:
+			b.statement.resources.not = true // and names none: every resource
 		case !one && !other:
 			return refuse("%s is missing", pair[0])
 		}
@@ -176,7 +184,7 @@ func (b *builder) element(name string) error {
 		s.principals.not = name == "NotPrincipal"
 		return b.principal(name)
 	case "Condition":
-		return refuse("Condition is not evaluated yet, so a statement that has one is refused")
+		return b.condition()
 	}
 	return refuse("unknown element %s", strconv.Quote(name))
 }
@@ -210,6 +218,8 @@ func (b *builder) effect() error {
 func (b *builder) action(text string) (problem string) {
 	vendor, name, found := strings.Cut(text, ":")
 	switch {
+	case b.kind == Trust && lower(vendor) != "sts":
+		return "is not an action of STS, which alone are about roles"
 	case text == "*":
 	case !found:
 		return `must be prefaced by a vendor, like "kms:Sign"`
@@ -223,11 +233,10 @@ func (b *builder) action(text string) (problem string) {
 }
 
 func (b *builder) resource(text string) (problem string) {
-	if b.variables && strings.Contains(text, "${") {
-		return "holds a policy variable; these are not evaluated yet, so a statement that has one is refused"
-	}
-	p, problem := compileResource(text)
-	b.statement.resources.patterns = append(b.statement.resources.patterns, p)
+	p, problem := compileResource(text, b.variables)
+	r := &b.statement.resources
+	r.patterns = append(r.patterns, p)
+	r.variables = r.variables || p.whole.parts != nil
 	return problem
 }
 
@@ -251,7 +260,12 @@ func (b *builder) principal(name string) error {
 			return b.strings(name+" AWS", p.add)
 		case "Service":
 			return b.strings(name+" Service", p.addService)
-		case "Federated", "CanonicalUser":
+		case "Federated":
+			if b.kind == Trust {
+				return b.strings(name+" Federated", p.addFederated)
+			}
+			return refuse("%s of type Federated is for trust policies only", name)
+		case "CanonicalUser":
 			return refuse("%s of type %s is not supported", name, kind)
 		}
 		return refuse("%s has unknown type %s", name, strconv.Quote(kind))

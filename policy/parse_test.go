@@ -20,10 +20,10 @@ func TestParseRefuses(t *testing.T) {
 		doc  string
 		want string
 	}{
-		{"condition", policy.Resource, `{"Statement": [{"Sid": "Office hours", "Effect": "Allow", "Principal": "*", "Condition": {"Bool": {"aws:SecureTransport": "true"}}, ` + tail, `statement "Office hours": Condition is not evaluated yet`},
-		{"condition before the Sid", policy.Resource, `{"Statement": [{"Condition": {}, "Sid": "Late", "Effect": "Allow", "Principal": "*", ` + tail, `statement "Late": Condition`},
-		{"condition without Sid", policy.Identity, `{"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}, {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": {"StringEquals": {"a": "b"}}}]}`, "statement 1: Condition"},
-		{"policy variable", policy.Identity, `{"Version": "2012-10-17", "Statement": {"Sid": "Own", "Effect": "Allow", "Action": "kms:*", "Resource": "arn:aws:kms:*:*:alias/${aws:username}"}}`, `statement "Own": Resource "arn:aws:kms:*:*:alias/${aws:username}" holds a policy variable`},
+		{"condition", policy.Resource, `{"Statement": [{"Sid": "Office hours", "Effect": "Allow", "Principal": "*", "Condition": {"Bool": {"aws:SecureTransport": "perhaps"}}, ` + tail, `statement "Office hours": Condition Bool: "aws:SecureTransport": value "perhaps" is not "true" or "false"`},
+		{"condition before the Sid", policy.Resource, `{"Statement": [{"Condition": {"Boole": {}}, "Sid": "Late", "Effect": "Allow", "Principal": "*", ` + tail, `statement "Late": Condition has unknown operator "Boole"`},
+		{"condition without Sid", policy.Identity, `{"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}, {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": {"StringEquals": {"a": "b"}}}]}`, `statement 1: Condition StringEquals: "a": is no condition key`},
+		{"policy variable", policy.Identity, `{"Version": "2012-10-17", "Statement": {"Sid": "Own", "Effect": "Allow", "Action": "kms:*", "Resource": "arn:aws:kms:*:*:alias/${aws:usernam}"}}`, `statement "Own": Resource "arn:aws:kms:*:*:alias/${aws:usernam}" holds a policy variable of unknown key`},
 
 		{"unknown element", policy.Resource, head + `"Conditions": {}, ` + tail, `statement 0: unknown element "Conditions"`},
 		{"element in other case", policy.Resource, head + `"condition": {}, ` + tail, `statement 0: unknown element "condition"`},
@@ -75,9 +75,9 @@ func TestParseRefuses(t *testing.T) {
 		{"wildcard account", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::*:root"}, ` + tail, "is not a principal"},
 		{"group", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111122223333:group/Admins"}, ` + tail, "is not a principal"},
 		{"user without a name", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111122223333:user/"}, ` + tail, "is not a principal"},
-		{"unique id", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "AIDACKCEVSQ6C2EXAMPLE"}, ` + tail, "is not a principal"},
+		{"unique id", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "AKIACKCEVSQ6C2EXAMPLE"}, ` + tail, "is not a principal"},
 		{"eleven digits", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "11112222333"}, ` + tail, "is not a principal"},
-		{"federated", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"Federated": "cognito-identity.amazonaws.com"}, ` + tail, "of type Federated is not supported"},
+		{"federated", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"Federated": "cognito-identity.amazonaws.com"}, ` + tail, "of type Federated is for trust policies only"},
 		{"unknown principal type", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"aws": "*"}, ` + tail, `unknown type "aws"`},
 		{"service", policy.Resource, `{"Statement": [{"Effect": "Allow", "Principal": {"Service": "*"}, ` + tail, "is not a service"},
 

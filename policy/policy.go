@@ -1,13 +1,14 @@
 // Package policy evaluates AWS policy documents: who may do what to which resource.
 //
-// A document is compiled once by Parse and then asked as often as one likes; asking reads nothing, locks nothing and, on
-// the ordinary path, allocates nothing. What Parse does not fully understand it refuses, naming the place: an element
-// left unread would be a restriction left unenforced. So a statement with a Condition is refused until conditions are
-// evaluated, and so is a policy variable.
+// A document is compiled once by Parse and then asked as often as one likes; asking reads nothing but the request's
+// Context and, where there are no variables, allocates nothing. What Parse does not fully understand it refuses, naming
+// the place: an element left unread would be a restriction left unenforced. So are condition keys of other services and
+// comparisons that make no sense for a key.
 //
 // The package is pure. It trusts its caller to say truly who asks (Principal) and for what (Action, Resource), and it
 // trusts no document: any bytes may be parsed, in time linear in their length, and matching never backtracks
-// exponentially. Where AWS's rules leave room, doubt ends in denial: see resourcePattern and NotPrincipal.
+// exponentially. Where AWS's rules leave room, doubt ends in denial: see resourcePattern, NotPrincipal, condition and
+// variable.go.
 //
 // Evaluate answers for one document; Decide puts the documents of one request together by the rules of
 // https://docs.aws.amazon.com/kms/latest/developerguide/policy-evaluation.html.
@@ -23,6 +24,7 @@ const (
 	Identity Kind = 1 + iota
 	// Resource policies are attached to what they protect (a key policy) and name principals.
 	Resource
+	// The third is Trust.
 )
 
 // A Policy is a compiled document. It is immutable and safe for concurrent use.
@@ -30,6 +32,7 @@ type Policy struct {
 	kind       Kind
 	id         string
 	statements []statement
+	asks       bool // one of them needs to know more of a request than who does what to what
 }
 
 // A Request is one question: may Principal do Action to Resource?
@@ -50,6 +53,8 @@ type Principal struct {
 	UserID  string // AIDA…, or AROA…:session
 	Service string // of an AWS service: its name, e.g. "rds.amazonaws.com"; else empty
 	Root    bool   // the account's root user
+
+	Federated string // of a web identity: the ARN of the OIDC provider that vouches for it; else empty
 }
 
 // Effect is what a document says to a request.
@@ -76,7 +81,8 @@ func (e Effect) String() string {
 type Via uint8
 
 const (
-	Direct  Via = 1 + iota // named itself, or by "*"
+	Named   Via = 1 + iota // by its own name: a user, a session, a service, or as the root user its account
+	Direct                 // as a session by its role, or by "*"
 	Account                // through its account: the account's own identity policies must agree
 )
 
@@ -89,31 +95,42 @@ type Result struct {
 }
 
 // Evaluate asks one document. Any matching Deny wins over any Allow, wherever it stands; among allows of a resource
-// policy a direct one wins over one through the account. It allocates nothing.
+// policy one that reaches the principal more directly wins. It allocates nothing, unless the document has variables.
 func (p *Policy) Evaluate(r *Request) Result {
 	best := Result{Statement: -1}
+	var e *evaluation
+	if p.asks {
+		e = begin(r.Context)
+		defer e.end()
+	}
 	for i := range p.statements {
 		s := &p.statements[i]
-		if s.effect == Allow && best.Effect == Allow && best.Via != Account {
+		if s.effect == Allow && best.Effect == Allow && best.Via <= Named {
 			continue // only a Deny could still change the answer
 		}
-		if !s.actions.applies(r.Action) || !s.resources.applies(r.Resource, s.effect) {
+		if !s.actions.applies(r.Action) {
 			continue
 		}
-		via := Direct
-		if p.kind == Resource {
+		if e != nil {
+			e.effect = s.effect
+		}
+		if !s.resources.applies(r.Resource, s.effect, e) {
+			continue
+		}
+		via := Via(0)
+		if p.kind != Identity {
 			if via = s.principals.via(&r.Principal, s.effect); via == 0 {
 				continue
 			}
 		}
+		if !s.holds(e) {
+			continue
+		}
 		if s.effect == Deny {
 			return Result{Effect: Deny, Statement: i}
 		}
-		if best.Effect == NoMatch || via == Direct {
+		if best.Effect == NoMatch || via < best.Via {
 			best = Result{Effect: Allow, Via: via, Statement: i}
-			if p.kind == Identity {
-				best.Via = 0
-			}
 		}
 	}
 	return best

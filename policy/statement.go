@@ -6,14 +6,24 @@ import (
 	"github.com/keyturn/keyturn/arn"
 )
 
-// A statement is one compiled entry of a document. It speaks of a request when actions, resources and, in a resource
-// policy, principals all apply.
+// A statement is one compiled entry of a document. It speaks of a request when actions, resources, in a resource policy
+// principals, and all conditions apply.
 type statement struct {
 	sid        string
 	effect     Effect
 	actions    actions
 	resources  resources
 	principals principals
+	conditions []condition
+}
+
+func (s *statement) holds(e *evaluation) bool {
+	for i := range s.conditions {
+		if !s.conditions[i].holds(e) {
+			return false
+		}
+	}
+	return true
 }
 
 // actions is Action, or NotAction when not is set.
@@ -33,17 +43,23 @@ func (a *actions) applies(action string) bool {
 
 // resources is Resource, or NotResource when not is set.
 type resources struct {
-	not      bool
-	patterns []resourcePattern
+	not       bool
+	variables bool // in one of the patterns
+	patterns  []resourcePattern
 }
 
 // applies reads patterns strictly where a match would allow and loosely where it would deny, so that the two readings of
 // a wildcard at a colon never give anybody more.
-func (r *resources) applies(resource string, effect Effect) bool {
+func (r *resources) applies(resource string, effect Effect, e *evaluation) bool {
 	loose := (effect == Deny) != r.not
 	for i := range r.patterns {
-		if r.patterns[i].match(resource, loose) {
+		switch r.patterns[i].match(resource, loose, e) {
+		case yes:
 			return !r.not
+		case unresolved:
+			if r.not && effect == Allow {
+				return false
+			}
 		}
 	}
 	return r.not
@@ -56,19 +72,20 @@ func (r *resources) applies(resource string, effect Effect) bool {
 // reading goes part by part; the loose one, for denials, takes the pattern as one text.
 type resourcePattern struct {
 	whole pattern
-	head  string     // "arn:aws:kms:", never with wildcards
-	parts [3]pattern // region, account, resource
-	count int        // of parts given; the last may stand for all that follow. 0: only whole counts
+	head  string    // "arn:aws:kms:", never with wildcards
+	parts []pattern // region, account, resource; the last given may stand for all that follow. None: only whole counts
 }
 
-func compileResource(text string) (resourcePattern, string) {
-	p := resourcePattern{whole: compile(text, false)}
-	if text == "*" {
-		return p, ""
+func compileResource(text string, variables bool) (p resourcePattern, problem string) {
+	if p.whole, problem = compileText(text, variables, true, false); problem != "" || text == "*" {
+		return p, problem
 	}
-	fields := strings.SplitN(text, ":", 6)
+	fields := cutARN(text, variables)
 	if fields[0] != "arn" || len(fields) < 6 && !strings.HasSuffix(text, "*") {
 		return p, `must be in ARN format or "*"`
+	}
+	if variables && strings.Contains(strings.Join(fields[:min(5, len(fields))], ":"), "${") {
+		return p, "may hold policy variables behind the fifth colon only"
 	}
 	if len(fields) < 4 || fields[1] == "" || fields[2] == "" || strings.ContainsAny(fields[1]+fields[2], "*?") {
 		return p, "must name its partition and service, without wildcards"
@@ -77,29 +94,32 @@ func compileResource(text string) (resourcePattern, string) {
 		return p, ""
 	}
 	p.head = strings.Join(fields[:3], ":") + ":"
+	p.parts = make([]pattern, len(fields)-3)
 	for i, field := range fields[3:] {
-		p.parts[i] = compile(field, false)
-		p.count++
+		if p.parts[i], problem = compileText(field, variables, true, false); problem != "" {
+			return p, problem
+		}
 	}
 	return p, ""
 }
 
-func (p *resourcePattern) match(s string, loose bool) bool {
-	if loose || p.count == 0 {
-		return p.whole.match(s)
+func (p *resourcePattern) match(s string, loose bool, e *evaluation) verdict {
+	if loose || len(p.parts) == 0 {
+		return p.whole.matches(s, e)
 	}
 	rest, ok := strings.CutPrefix(s, p.head)
 	if !ok {
-		return false
+		return no
 	}
-	for i := range p.count - 1 {
+	last := len(p.parts) - 1
+	for i := range p.parts[:last] {
 		part, tail, found := strings.Cut(rest, ":")
 		if !found || !p.parts[i].match(part) {
-			return false
+			return no
 		}
 		rest = tail
 	}
-	return p.parts[p.count-1].match(rest)
+	return p.parts[last].matches(rest, e)
 }
 
 // principals is Principal, or NotPrincipal when not is set. accounts are twelve digits, arns are users, roles and
@@ -109,7 +129,10 @@ type principals struct {
 	everyone bool
 	accounts []string
 	arns     []string
+	ids      []string // unique ids of users and roles, which stand for one of a name and not for the next
 	services []string
+
+	federated []string // OIDC providers; of trust policies
 }
 
 // via reports how the statement reaches a principal; 0: it does not.
@@ -120,21 +143,24 @@ type principals struct {
 // NotPrincipal, which AWS and Parse accept with Deny only, spares exactly those it names: an account there spares its root
 // user, and a role does not spare its sessions, which AWS wants named themselves. Who is in doubt is denied.
 func (p *principals) via(who *Principal, effect Effect) Via {
+	if who.Federated != "" {
+		return p.viaProvider(who, effect)
+	}
 	if p.not {
 		if p.everyone || p.named(who, false) || who.Root && p.account(who) {
 			return 0
 		}
 		return Direct
 	}
-	switch {
-	case p.everyone, p.named(who, true):
+	switch account := p.account(who); {
+	case p.named(who, false), who.Root && account:
+		return Named
+	case p.everyone, p.named(who, true), account && effect == Deny:
 		return Direct
-	case !p.account(who):
-		return 0
-	case who.Root, effect == Deny:
-		return Direct
+	case account:
+		return Account
 	}
-	return Account
+	return 0
 }
 
 // named reports whether a principal stands in the list itself. roles: a role's name stands for its sessions.
@@ -148,6 +174,11 @@ func (p *principals) named(who *Principal, roles bool) bool {
 	}
 	for _, name := range p.arns {
 		if name == who.ARN || roles && who.RoleARN != "" && name == who.RoleARN {
+			return true
+		}
+	}
+	for _, id := range p.ids {
+		if who.UserID == id || roles && len(who.UserID) > len(id) && who.UserID[len(id)] == ':' && strings.HasPrefix(who.UserID, id) {
 			return true
 		}
 	}
@@ -174,7 +205,9 @@ func (p *principals) names() []string {
 	}
 	all = append(all, p.accounts...)
 	all = append(all, p.arns...)
-	return append(all, p.services...)
+	all = append(all, p.ids...)
+	all = append(all, p.services...)
+	return append(all, p.federated...)
 }
 
 // add takes one entry of {"AWS": …} and says what is wrong with it, or "".
@@ -185,6 +218,10 @@ func (p *principals) add(text string) (problem string) {
 	}
 	if arn.IsAccount(text) {
 		p.accounts = append(p.accounts, text)
+		return ""
+	}
+	if IsUniqueID(text) {
+		p.ids = append(p.ids, text)
 		return ""
 	}
 	const invalid = "is not a principal: give an account id, or the ARN of an account root, user, role or session"
@@ -209,6 +246,12 @@ func (p *principals) add(text string) (problem string) {
 		return invalid
 	}
 	return ""
+}
+
+// IsUniqueID reports whether a principal is named by the unique id that a user (AIDA…) or role (AROA…) keeps for its life.
+func IsUniqueID(name string) bool {
+	return len(name) == 21 && (strings.HasPrefix(name, "AIDA") || strings.HasPrefix(name, "AROA")) &&
+		strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == ""
 }
 
 // addService takes one entry of {"Service": …}.

@@ -222,6 +222,46 @@ func (s *Service) TurnKey(tx *sqldb.Tx, keyARN, materialID, caller string) error
 	return store(tx, st.policy, c)
 }
 
+// MoveKey hands the schedule of a key to another, which has the same materials: a Multi-Region key has got another primary
+// key. It is refused with KMSInvalidStateException while a rotation is under way.
+func (s *Service) MoveKey(tx *sqldb.Tx, from, to, materialID, caller string) error {
+	st, err := findKeyPolicy(tx, from)
+	if err != nil || st == nil {
+		return err
+	}
+	at, err := s.standing(tx, st, caller, s.engine.draw(), "its schedule goes on as that of "+to)
+	if err != nil {
+		return err
+	}
+	var next time.Time
+	for i := range at.open {
+		row := &at.open[i]
+		if !row.Head || row.Status != StatusScheduled || row.Data.Apart {
+			return awsapi.Errorf("KMSInvalidStateException", "A rotation of %s is in progress.", from)
+		}
+		next = row.Start
+	}
+	schedule := st.policy.Schedule
+	if schedule == "" {
+		return nil
+	}
+	st.policy.Schedule = ""
+	if err := putKept(tx, st, at.now, at.reschedule(turn{}, at.now)); err != nil {
+		return err
+	}
+	st, at, err = s.keyStanding(tx, to, materialID, caller)
+	if err != nil {
+		return err
+	}
+	st.policy.Schedule = schedule
+	c, err := st.policy.calendar()
+	if err != nil {
+		return err
+	}
+	at.reason = "its schedule was that of " + from
+	return putKept(tx, st, at.now, at.reschedule(turn{due: next, start: next}, next.Add(-c.Schedule.period())))
+}
+
 // ForgetKey ends the policy of a key that is destroyed. Its history stays.
 func (s *Service) ForgetKey(tx *sqldb.Tx, keyARN string) error {
 	st, err := findKeyPolicy(tx, keyARN)

@@ -345,8 +345,9 @@ func (s *Service) CancelRotation(ctx context.Context, call *access.Call, in *Can
 // RollBackInput names the policy to roll back.
 type RollBackInput struct {
 	Name string
-	// Now switches at once even if the previous generation has left the key set. Without it such a
-	// generation is published for the policy's lead first, as no verifier may know it any more.
+	// Now switches at once even if the previous generation has left the key set, or is about to. Without it
+	// a generation with less than the policy's lead left of its overlap is published for the lead first,
+	// as verifiers may not know it any more.
 	Now    bool
 	Reason string
 }

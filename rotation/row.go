@@ -77,7 +77,7 @@ type Data struct {
 	Holds  string             `json:"holds,omitzero"`  // roll back: the row that retires NewKey
 	Cut    Step               `json:"cut,omitzero"`    // roll back: the step of Holds that was under way, and may have been applied
 	Apart  bool               `json:"apart,omitzero"`  // asked for beside the schedule, which goes on as if it had not been
-	Hidden bool               `json:"hidden,omitzero"` // roll back: NewKey has left the key set, so verifiers must learn it anew
+	Hidden bool               `json:"hidden,omitzero"` // roll back: NewKey has left the key set, or is about to, so verifiers must learn it anew
 	Reason string             `json:"reason,omitzero"` // what the person who asked for it said
 
 	Notes map[string]string `json:"notes,omitzero"` // the rotator's own; no secrets

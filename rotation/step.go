@@ -79,8 +79,9 @@ func KeySteps(row *Row, p *Policy) []StepDef {
 	case KindRevoke:
 		return []StepDef{{Name: StepRevoke}}
 	case KindRollBack:
-		// Inside its overlap every verifier knows the key. Later it is published again
-		// for the lead, from StepRestore on.
+		// While at least the lead is left of its overlap, every verifier knows the key and will go on
+		// to. With less left, or past the overlap, it is published for the lead first, from
+		// StepRestore on; RollBackInput.Now does not wait.
 		var lead Duration
 		if row.Data.Hidden && p.Mode == ModeStaged {
 			lead = p.Lead

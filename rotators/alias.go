@@ -12,23 +12,32 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// publish lets alias/x/next name the new key and reads its public half, which JWKS shows from then on.
+// publish reads the public half of the new key, which JWKS shows from then on, and lets alias/x/next name the key.
+//
+// The lead counts from the end of this step, and nobody sees the key before it is stored that it is published, however
+// long the commit takes. So that is stored first, and the step ends with a later attempt.
 func (t *turn) publish(ctx context.Context) (rotation.Outcome, error) {
 	meta, err := t.fresh(ctx)
 	if err != nil {
 		return rotation.Outcome{}, err
 	}
-	public, err := t.publicHalf(ctx, meta)
-	if err != nil {
-		return rotation.Outcome{}, err
+	if t.New == nil || t.New.PublishedAt.IsZero() {
+		if t.Closed {
+			return rotation.Outcome{}, rotation.ErrNotDone
+		}
+		public, err := t.publicHalf(ctx, meta)
+		if err != nil {
+			return rotation.Outcome{}, err
+		}
+		return rotation.Outcome{
+			Generations: []rotation.GenerationChange{{Key: t.Row.Data.NewKey, Published: true, Public: public}},
+			Wait:        time.Nanosecond,
+		}, nil
 	}
 	if err := t.point(ctx, "next", t.Row.Data.NewKey); err != nil {
 		return rotation.Outcome{}, err
 	}
-	return rotation.Outcome{
-		Generations: []rotation.GenerationChange{{Key: t.Row.Data.NewKey, Published: true, Public: public}},
-		Note:        t.side("next") + " names " + t.Row.Data.NewKey,
-	}, nil
+	return rotation.Outcome{Note: t.side("next") + " names " + t.Row.Data.NewKey}, nil
 }
 
 // test proves the new key, whatever else has been said about it.

@@ -24,8 +24,7 @@ import (
 //	call    CreateKey, with the row's token as a tag; at most once for each intent
 //	made    the row names the key; what else it needs comes after
 //
-// Whoever finds an intent that may have been used before looks for the key by its tag, through all pages of
-// ListKeys, before it writes a new intent.
+// Whoever finds an intent that may have been used before looks for the key by its tag before it writes a new intent.
 func (t *turn) create(ctx context.Context) (rotation.Outcome, error) {
 	switch {
 	case t.Row.Data.NewKey != "":

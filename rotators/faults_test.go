@@ -143,13 +143,16 @@ func (b *bystander) check(t *testing.T) {
 }
 
 // everyFault tries an undertaking with each of its calls broken in each way that differs: a call that only reads
-// is not applied, so losing its answer is losing the call.
-func (u *undertaking) everyFault(t *testing.T, db *sqldb.DB, step int) {
-	h := newHouse(t, db)
+// is not applied, so losing its answer is losing the call. step is how many calls lie between two that are broken; with
+// 0 only those are that differ from the one before.
+func (u *undertaking) everyFault(t *testing.T, h *house, step int) {
 	b := h.bystander()
 	calls, broken := u.run(h, "unbroken", 0, whole)
 	runs := 1
-	for n := 1; n <= len(calls) && len(broken) == 0; n += step {
+	for n := 1; n <= len(calls) && len(broken) == 0; n += max(step, 1) {
+		if step == 0 && n > 1 && calls[n-1] == calls[n-2] {
+			continue
+		}
 		for how, name := range breakages {
 			if reads(calls[n-1]) && how != lostRequest && how != crashAfter {
 				continue
@@ -191,8 +194,34 @@ func (h *house) settle(policy string) {
 
 // onEach tries every fault on SQLite, and every so manieth on PostgreSQL.
 func (u *undertaking) onEach(t *testing.T, every int) {
-	t.Run("sqlite", func(t *testing.T) { u.everyFault(t, sqldbtest.SQLite(t), 1) })
-	t.Run("postgres", func(t *testing.T) { u.everyFault(t, sqldbtest.Open(t, sqldbtest.Postgres(t)), every) })
+	t.Run("sqlite", func(t *testing.T) { u.everyFault(t, newHouse(t, sqldbtest.SQLite(t)), 1) })
+	t.Run("postgres", func(t *testing.T) { u.everyFault(t, newHouse(t, sqldbtest.Open(t, sqldbtest.Postgres(t))), every) })
+}
+
+// paging tries faults where keys are found page by page, with more keys than there are on one.
+func (u *undertaking) paging(t *testing.T) {
+	t.Run("paging", func(t *testing.T) {
+		h := newHouse(t, sqldbtest.SQLite(t))
+		h.page()
+		h.crowd(100)
+		u.everyFault(t, h, 0)
+	})
+}
+
+// crowd makes n keys of other rotations. Nobody can use them.
+func (h *house) crowd(n int) {
+	h.t.Helper()
+	key := h.key(types.KeySpecHmac256, types.KeyUsageTypeGenerateVerifyMac)
+	check(h.t, h.db.Write(h.t.Context(), func(tx *sqldb.Tx) error {
+		if _, err := tx.Exec(`INSERT INTO kms_keys WITH RECURSIVE n(i) AS (SELECT CAST(100000000001 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < $2)
+			SELECT substr(arn, 1, length(arn) - 12) || i, account, region, substr(key_id, 1, 24) || i, spec, key_usage, origin, state, description, policy,
+			material_id, created_at, deletion_at, deletion_days, due_seen_at, gen FROM kms_keys, n WHERE arn = $1`, key, 100000000000+n); err != nil {
+			return err
+		}
+		_, err := tx.Exec(`INSERT INTO kms_tags SELECT arn, 'keyturn:rotation', 'another-' || arn FROM kms_keys WHERE description = $1 AND arn <> $2`,
+			aws.ToString(h.describe(key).Description), key)
+		return err
+	}))
 }
 
 func TestNoFaultBreaksARotation(t *testing.T) {
@@ -272,6 +301,9 @@ func TestNoFaultBreaksACancel(t *testing.T) {
 				},
 			}
 			u.onEach(t, 5)
+			if name != "published" {
+				u.paging(t)
+			}
 		})
 	}
 }

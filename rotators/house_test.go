@@ -47,6 +47,7 @@ type house struct {
 	local bool // the target enforces generation states itself; false plays an AWS account
 
 	table   *rotation.SQLTable
+	storing func(*rotation.Change) // each change of an engine, before it is stored
 	rotator rotation.Rotator
 	service *rotation.Service
 
@@ -69,13 +70,13 @@ func newHouse(t testing.TB, db *sqldb.DB) *house {
 	h.table = rotation.NewTable(db)
 	quiet := slog.New(slog.DiscardHandler)
 	h.kms, err = kms.New(ctx, kms.Config{
-		DB: db, Guard: h.guard, Backend: store, Now: h.clock.Now, Logger: quiet, DeletionGrace: -1, Lineages: lineages{h},
+		DB: db, Guard: h.guard, Backend: store, Sealer: store.Sealer("kms"), Now: h.clock.Now, Logger: quiet, DeletionGrace: -1, Lineages: lineages{h},
 	})
 	check(t, err)
 	handler := awsapi.NewHandler(awsapi.Config{Guard: h.guard, Services: []awsapi.Service{h.kms.API()}, Logger: quiet})
 	h.wire = &wire{next: awsapi.InProcess(handler)}
 	h.admin = sdk.NewFromConfig(h.config(awsapi.InProcess(handler)))
-	h.rotator = rotators.NewKey(rotators.KeyOptions{})
+	h.rotator = rotators.NewKey(rotators.KeyOptions{Tagged: h.tagged})
 	h.materials = &materials{wire: h.wire, next: server.Materials(h.kms), proved: map[string]bool{}}
 	h.service, err = rotation.NewService(rotation.ServiceConfig{
 		DB: db, Guard: h.guard, Rotators: h.rotators(), Now: h.clock.Now,
@@ -90,6 +91,14 @@ func newHouse(t testing.TB, db *sqldb.DB) *house {
 func (h *house) rotators() map[string]rotation.Rotator {
 	return map[string]rotation.Rotator{"key": h.rotator, rotation.RotatorMaterial: rotators.NewMaterial(h.materials)}
 }
+
+// tagged lets the rotator ask this very server for keys by their tag.
+func (h *house) tagged(ctx context.Context, target rotation.Target, key, value string) ([]string, error) {
+	return h.kms.KeysTagged(ctx, target.Account, target.Region, key, value)
+}
+
+// page lets the rotator find its keys as it must at a target that cannot be asked: by the tags of all of them.
+func (h *house) page() { h.rotator = rotators.NewKey(rotators.KeyOptions{}) }
 
 // call is a call of the native API by the account's root user.
 func (h *house) call(operation string) *access.Call {
@@ -131,7 +140,7 @@ const lease = time.Minute
 func (h *house) start() *engine {
 	ctx, cancel := context.WithCancel(h.t.Context())
 	e := &engine{ctx: ctx, die: cancel, Engine: rotation.New(rotation.Config{
-		Table: h.table, Rotators: h.rotators(), Now: h.clock.Now, Lease: lease,
+		Table: stores{h.table, h}, Rotators: h.rotators(), Now: h.clock.Now, Lease: lease,
 		Targets: func(context.Context, *rotation.Policy) (rotation.Target, error) { return h.target(), nil },
 		Rand:    func() float64 { return 0 },
 	})}
@@ -139,6 +148,19 @@ func (h *house) start() *engine {
 	h.wire.die = cancel
 	h.wire.mu.Unlock()
 	return e
+}
+
+// stores are the rotation tables, with commits that take as long as the house wants.
+type stores struct {
+	*rotation.SQLTable
+	h *house
+}
+
+func (s stores) Store(ctx context.Context, p *rotation.Policy, c *rotation.Change) error {
+	if s.h.storing != nil {
+		s.h.storing(c)
+	}
+	return s.SQLTable.Store(ctx, p, c)
 }
 
 // drive works until the rotation is over or waits for a person, moving the clock to whatever comes next, and starting

@@ -17,6 +17,9 @@ type KeyOptions struct {
 	// Wanted tells whether somebody has asked for a disabled key since the given time and was turned away. The KMS
 	// API cannot tell. Nil: nobody watches, and the history says so.
 	Wanted func(ctx context.Context, target rotation.Target, keyARN string, since time.Time) (Demand, error)
+	// Tagged answers the ARNs of all keys of a local target's account and Region that carry a tag: what would
+	// take the KMS API a call for every key there is. Nil: that is what is done, as at any other target.
+	Tagged func(ctx context.Context, target rotation.Target, key, value string) ([]string, error)
 }
 
 // Demand is what callers asked of a key that no longer answers.

@@ -204,7 +204,16 @@ func TestTheSuccessorsPolicyNamesTheSuccessor(t *testing.T) {
 
 // An answer of CreateKey that comes so late that another key was made instead leaves a surplus key: it is removed.
 func TestASurplusKeyOfALateCallIsRemoved(t *testing.T) {
-	h := newHouse(t, sqldbtest.SQLite(t))
+	t.Run("found by its tag", func(t *testing.T) { surplusKey(t, newHouse(t, sqldbtest.SQLite(t))) })
+	t.Run("found page by page", func(t *testing.T) {
+		h := newHouse(t, sqldbtest.SQLite(t))
+		h.page()
+		h.crowd(120)
+		surplusKey(t, h)
+	})
+}
+
+func surplusKey(t *testing.T, h *house) {
 	p := h.lineage("late", nil)
 	h.settle(p.Name)
 	var late func()

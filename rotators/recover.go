@@ -70,12 +70,53 @@ func deref(out *rotation.Outcome) rotation.Outcome {
 	return *out
 }
 
-// search pages through all keys for those that carry this rotation's token and still live. It does one page a
-// call, because an account can hold 100,000 keys and a lease does not last that long: out is not nil when it must
-// be called again. ListKeys has no order that would allow it to stop early.
+// search looks for the keys that carry this rotation's token and still live. out is not nil when it must be called
+// again.
 func (t *turn) search(ctx context.Context) (found []*types.KeyMetadata, out *rotation.Outcome, err error) {
-	var marker *string
 	var arns []string
+	if t.Target.Local && t.options.Tagged != nil {
+		arns, err = t.lookUp(ctx)
+	} else {
+		arns, out, err = t.page(ctx)
+	}
+	if err != nil || out != nil {
+		return nil, out, err
+	}
+	for _, arn := range arns {
+		meta, err := t.describe(ctx, arn)
+		if err != nil {
+			return nil, nil, err
+		}
+		if meta != nil && meta.KeyState != types.KeyStatePendingDeletion {
+			found = append(found, meta)
+		}
+	}
+	return found, nil, nil
+}
+
+// lookUp asks the server itself for the keys with this rotation's token. The answer only says where to look: the
+// tags are read through the same door as ever.
+func (t *turn) lookUp(ctx context.Context) (arns []string, err error) {
+	tagged, err := t.options.Tagged(ctx, t.Target, tagRotation, t.Row.Token)
+	if err != nil {
+		return nil, fmt.Errorf("looking for a key of an earlier attempt: %w", err)
+	}
+	for _, arn := range tagged {
+		ours, err := t.carriesToken(ctx, arn)
+		if err != nil {
+			return nil, err
+		}
+		if ours {
+			arns = append(arns, arn)
+		}
+	}
+	return arns, nil
+}
+
+// page reads the tags of all keys, one page of keys a call, because an account can hold 100,000 and a lease does not
+// last that long. ListKeys has no order that would allow it to stop early.
+func (t *turn) page(ctx context.Context) (arns []string, out *rotation.Outcome, err error) {
+	var marker *string
 	if _, rest, ok := strings.Cut(t.note(noteSearch), "|"); ok && t.mark(noteSearch) {
 		m, list, _ := strings.Cut(rest, "|")
 		marker = &m
@@ -83,7 +124,7 @@ func (t *turn) search(ctx context.Context) (found []*types.KeyMetadata, out *rot
 			arns = strings.Split(list, ",")
 		}
 	}
-	// The tags of a page must be read within a lease, also on this server, where each read waits for
+	// The tags of a page must be read within a lease, also at another Keyturn, where each read waits for
 	// the audit log's disk.
 	size := int32(100)
 	page, err := t.client.ListKeys(ctx, &kms.ListKeysInput{Limit: &size, Marker: marker})
@@ -105,16 +146,7 @@ func (t *turn) search(ctx context.Context) (found []*types.KeyMetadata, out *rot
 			Data: rotation.Data{Notes: map[string]string{noteSearch: note}}, Wait: time.Nanosecond,
 		}, nil
 	}
-	for _, arn := range arns {
-		meta, err := t.describe(ctx, arn)
-		if err != nil {
-			return nil, nil, err
-		}
-		if meta != nil && meta.KeyState != types.KeyStatePendingDeletion {
-			found = append(found, meta)
-		}
-	}
-	return found, nil, nil
+	return arns, nil, nil
 }
 
 // carriesToken reports whether this rotation made the key. Keys whose tags the rotator may not read are not its own:

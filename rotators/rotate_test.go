@@ -54,3 +54,41 @@ func TestAKeyTurnsThroughItsWholeLife(t *testing.T) {
 		}
 	})
 }
+
+// The lead counts from when verifiers can see the key, not from when its publication was begun to be stored: a commit
+// may take long.
+func TestTheLeadCountsFromWhenTheKeyIsSeen(t *testing.T) {
+	for name, prepare := range map[string]func(h *house, p rotation.Policy) string{
+		"rotation": func(h *house, p rotation.Policy) string { return h.rotate(p.Name) },
+		"roll back past the overlap": func(h *house, p rotation.Policy) string {
+			h.turn(p.Name, rotation.StepSuspend)
+			out, err := h.service.RollBack(h.t.Context(), h.call("RollBack"), &rotation.RollBackInput{Name: p.Name})
+			check(h.t, err)
+			return out.Rotation.RotationId
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, sqldbtest.SQLite(t))
+			p := h.lineage("slow", nil)
+			h.settle(p.Name)
+			id := prepare(h, p)
+			w := h.watch(p, id)
+			h.storing = func(c *rotation.Change) {
+				for _, g := range c.Generations {
+					if g.Published || c.Row.Kind == rotation.KindRollBack && g.State == rotation.StateActive && !g.Current {
+						h.clock.to(h.clock.Now().Add(time.Duration(p.Lead) / 2))
+					}
+				}
+				w.look()
+			}
+			h.wire.set(nil, func(int, string) { w.look() })
+			r := h.driveUntil(id, func(r rotation.Rotation) bool { return r.Switched })
+			if !r.Switched {
+				t.Errorf("the rotation is %s at %s: %s", r.Status, r.Step, r.Error)
+			}
+			for _, what := range w.broken {
+				t.Error(what)
+			}
+		})
+	}
+}

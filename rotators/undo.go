@@ -3,6 +3,7 @@ package rotators
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -11,7 +12,8 @@ import (
 )
 
 // restore makes the generation that a roll back goes back to usable again: it takes back what retirement has done,
-// and nothing that another hand has done.
+// and nothing that another hand has done. As with publish, verifiers see the key again once that is stored, and
+// a lead may count from the end of this step, so it ends with a later attempt.
 func (t *turn) restore(ctx context.Context) (rotation.Outcome, error) {
 	if t.Closed {
 		return rotation.Outcome{}, rotation.ErrNotDone
@@ -28,8 +30,8 @@ func (t *turn) restore(ctx context.Context) (rotation.Outcome, error) {
 	if t.New != nil {
 		state = t.New.State
 	}
-	if state == rotation.StateCompromised {
-		return rotation.Outcome{}, permanent("rotate forward instead", "%s is compromised", key)
+	if state == rotation.StateCompromised || state == rotation.StateDestroyed {
+		return rotation.Outcome{}, permanent("rotate forward instead", "%s is %s", key, state)
 	}
 	// The roll back may have come while our own suspension was under way: the key is disabled and nobody recorded it.
 	ours := state == rotation.StateSuspended || t.Row.Data.Cut == rotation.StepSuspend && meta.KeyState == types.KeyStateDisabled
@@ -52,11 +54,13 @@ func (t *turn) restore(ctx context.Context) (rotation.Outcome, error) {
 			return rotation.Outcome{}, err
 		}
 	}
+	if state != rotation.StateActive {
+		return rotation.Outcome{
+			Generations: []rotation.GenerationChange{{Key: key, State: rotation.StateActive}}, Wait: time.Nanosecond,
+		}, nil
+	}
 	// From here on it may sign again, and the test proves that it does before the alias moves back.
-	return rotation.Outcome{
-		Generations: []rotation.GenerationChange{{Key: key, State: rotation.StateActive}},
-		Note:        key + " may sign and encrypt again",
-	}, nil
+	return rotation.Outcome{Note: key + " may sign and encrypt again"}, nil
 }
 
 // unpublish takes alias/x/next away from the key that is given up.

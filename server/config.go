@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/audit"
@@ -24,6 +26,10 @@ type Config struct {
 	Database string `yaml:"database"` // postgres://…; default: the SQLite file in Data
 	Account  string `yaml:"account"`  // 12 digits; default 000000000000
 	Region   string `yaml:"region"`   // where names without a Region live; default us-east-1
+
+	// Regions are those that the server serves: requests signed for another one are refused, and keys are not
+	// replicated there. Default: every Region that a request is signed for.
+	Regions []string `yaml:"regions"`
 
 	RootKey struct {
 		File       string `yaml:"file"`           // default: root.key in Data
@@ -82,7 +88,10 @@ type Target struct {
 // DevCredential is a fixed credential of an account's root user.
 type DevCredential struct{ AccessKeyID, Secret, Account string }
 
-var accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
+var (
+	accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
+	regionPattern  = regexp.MustCompile(`^([a-z]+-){2,3}[0-9]+$`) // as ReplicateKey has it
+)
 
 // ReadConfig reads the configuration file. Unknown names are refused.
 func ReadConfig(name string) (Config, error) {
@@ -109,6 +118,9 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.Listen, "127.0.0.1:7400")
 	set(&c.Data, "keyturn-data")
 	set(&c.Account, "000000000000")
+	if len(c.Regions) > 0 {
+		set(&c.Region, c.Regions[0])
+	}
 	set(&c.Region, "us-east-1")
 	set(&c.Audit.Sync, "interval")
 	set(&c.RootKey.File, filepath.Join(c.Data, "root.key"))
@@ -124,6 +136,14 @@ func (c Config) withDefaults() (Config, error) {
 	var wrong []error
 	if !accountPattern.MatchString(c.Account) {
 		wrong = append(wrong, fmt.Errorf("account %q is not 12 digits", c.Account))
+	}
+	for _, r := range c.Regions {
+		if !regionPattern.MatchString(r) {
+			wrong = append(wrong, fmt.Errorf("regions: %q is not the name of a Region, like us-east-1", r))
+		}
+	}
+	if len(c.Regions) > 0 && !slices.Contains(c.Regions, c.Region) {
+		wrong = append(wrong, fmt.Errorf("region %s is not among the regions %s", c.Region, strings.Join(c.Regions, ", ")))
 	}
 	if c.Audit.Sync != "every" && c.Audit.Sync != "interval" {
 		wrong = append(wrong, fmt.Errorf("audit.sync %q: it is every or interval", c.Audit.Sync))
@@ -155,6 +175,11 @@ func (c Config) auditOptions() audit.Options {
 		o.Sync = audit.Interval
 	}
 	return o
+}
+
+// serves reports whether the server answers for a Region.
+func (c *Config) serves(region string) bool {
+	return len(c.Regions) == 0 || slices.Contains(c.Regions, region)
 }
 
 // makeData makes the data folder for its owner alone.

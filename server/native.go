@@ -14,11 +14,12 @@ import (
 	"github.com/keyturn/keyturn/rotators"
 )
 
-// accessOperations puts the administration of users on the wire: access knows
-// no protocol.
+// accessOperations puts the administration of identities on the wire: access
+// knows no protocol.
 func accessOperations(g *access.Guard) []awsapi.Operation {
 	return []awsapi.Operation{
 		awsapi.Op("CreateUser", g.CreateUser),
+		awsapi.Op("GetUser", g.GetUser).ReadOnly(),
 		awsapi.Op("DeleteUser", g.DeleteUser),
 		awsapi.Op("ListUsers", g.ListUsers).ReadOnly(),
 		awsapi.Op("CreateAccessKey", g.CreateAccessKey),
@@ -29,6 +30,39 @@ func accessOperations(g *access.Guard) []awsapi.Operation {
 		awsapi.Op("GetUserPolicy", g.GetUserPolicy).ReadOnly(),
 		awsapi.Op("ListUserPolicies", g.ListUserPolicies).ReadOnly(),
 		awsapi.Op("DeleteUserPolicy", g.DeleteUserPolicy),
+		awsapi.Op("TagUser", g.TagUser),
+		awsapi.Op("UntagUser", g.UntagUser),
+		awsapi.Op("ListUserTags", g.ListUserTags).ReadOnly(),
+		awsapi.Op("PutUserPermissionsBoundary", g.PutUserPermissionsBoundary),
+		awsapi.Op("DeleteUserPermissionsBoundary", g.DeleteUserPermissionsBoundary),
+
+		awsapi.Op("CreateRole", g.CreateRole),
+		awsapi.Op("GetRole", g.GetRole).ReadOnly(),
+		awsapi.Op("UpdateRole", g.UpdateRole),
+		awsapi.Op("UpdateAssumeRolePolicy", g.UpdateAssumeRolePolicy),
+		awsapi.Op("DeleteRole", g.DeleteRole),
+		awsapi.Op("ListRoles", g.ListRoles).ReadOnly(),
+		awsapi.Op("PutRolePolicy", g.PutRolePolicy),
+		awsapi.Op("GetRolePolicy", g.GetRolePolicy).ReadOnly(),
+		awsapi.Op("ListRolePolicies", g.ListRolePolicies).ReadOnly(),
+		awsapi.Op("DeleteRolePolicy", g.DeleteRolePolicy),
+		awsapi.Op("TagRole", g.TagRole),
+		awsapi.Op("UntagRole", g.UntagRole),
+		awsapi.Op("ListRoleTags", g.ListRoleTags).ReadOnly(),
+		awsapi.Op("PutRolePermissionsBoundary", g.PutRolePermissionsBoundary),
+		awsapi.Op("DeleteRolePermissionsBoundary", g.DeleteRolePermissionsBoundary),
+
+		awsapi.Op("CreateGroup", g.CreateGroup),
+		awsapi.Op("GetGroup", g.GetGroup).ReadOnly(),
+		awsapi.Op("DeleteGroup", g.DeleteGroup),
+		awsapi.Op("ListGroups", g.ListGroups).ReadOnly(),
+		awsapi.Op("AddUserToGroup", g.AddUserToGroup),
+		awsapi.Op("RemoveUserFromGroup", g.RemoveUserFromGroup),
+		awsapi.Op("ListGroupsForUser", g.ListGroupsForUser).ReadOnly(),
+		awsapi.Op("PutGroupPolicy", g.PutGroupPolicy),
+		awsapi.Op("GetGroupPolicy", g.GetGroupPolicy).ReadOnly(),
+		awsapi.Op("ListGroupPolicies", g.ListGroupPolicies).ReadOnly(),
+		awsapi.Op("DeleteGroupPolicy", g.DeleteGroupPolicy),
 	}
 }
 
@@ -40,6 +74,11 @@ func (s *Server) wanted(ctx context.Context, target rotation.Target, keyARN stri
 	}
 	calls, last, by, err := s.kms.Refused(ctx, keyARN, since)
 	return rotators.Demand{Calls: calls, Last: last, By: by}, err
+}
+
+// tagged asks the own KMS for the keys that carry a tag.
+func (s *Server) tagged(ctx context.Context, target rotation.Target, key, value string) ([]string, error) {
+	return s.kms.KeysTagged(ctx, target.Account, target.Region, key, value)
 }
 
 // jwks serves the public keys of lineages, to anybody.

@@ -35,6 +35,7 @@ func nativeService(r *rotation.Service, g *access.Guard) awsapi.Service {
 func (s *Server) routes() http.Handler {
 	api := awsapi.NewHandler(awsapi.Config{
 		Guard: s.guard, Services: s.services(), Now: s.config.Now, Logger: s.config.Logger, Observe: s.metrics.observe,
+		Regions: s.config.Regions,
 	})
 	pages := http.NewServeMux()
 	pages.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })

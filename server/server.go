@@ -88,7 +88,10 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.kms, err = kms.New(ctx, kms.Config{DB: s.db, Guard: s.guard, Backend: s.store, Now: c.Now, Logger: c.Logger, MinRotationDays: c.KMS.MinRotationDays})
+	s.kms, err = kms.New(ctx, kms.Config{
+		DB: s.db, Guard: s.guard, Backend: s.store, Sealer: s.store.Sealer("kms"), Now: c.Now, Logger: c.Logger, Regions: c.Regions,
+		MinRotationDays: c.KMS.MinRotationDays,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +113,7 @@ func (s *Server) openRotation(ctx context.Context) (err error) {
 		DB: s.db, Guard: s.guard, Targets: s.Target, Now: s.config.Now, Node: node(), Logger: s.config.Logger, Lease: s.config.Rotation.Lease,
 		MayTarget: s.mayTarget,
 		Rotators: map[string]rotation.Rotator{
-			"key":                    rotators.NewKey(rotators.KeyOptions{Wanted: s.wanted}),
+			"key":                    rotators.NewKey(rotators.KeyOptions{Wanted: s.wanted, Tagged: s.tagged}),
 			rotation.RotatorMaterial: rotators.NewMaterial(Materials(s.kms)),
 		},
 	})
@@ -270,6 +273,10 @@ func (s *Server) Target(ctx context.Context, p *rotation.Policy) (rotation.Targe
 // that calls the handler, with the engine's own credential for the account. So
 // every step passes the same door and the same audit log as any caller.
 func (s *Server) local(account, region string) (rotation.Target, error) {
+	if !s.config.serves(region) {
+		return rotation.Target{}, rotation.Permanent(fmt.Errorf("the Region %s is not served any more", region),
+			"name it under regions in the server's configuration file again, then resume")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := account + "/" + region
@@ -303,7 +310,7 @@ func engineCredential(guard *access.Guard, account string) (aws.CredentialsProvi
 	id, secret := "ASIA"+rand.Text()[:16], rand.Text()+rand.Text()
 	err := guard.AddEphemeral(access.EphemeralCredential{
 		AccessKeyID: id, Secret: access.NewSecret(secret), Account: account, Type: access.AssumedRole,
-		PrincipalARN: "arn:aws:sts::" + account + ":assumed-role/keyturn/engine", Policy: []byte(enginePolicy),
+		PrincipalARN: "arn:aws:sts::" + account + ":assumed-role/" + access.EngineRole + "/engine", Policy: []byte(enginePolicy),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("making the engine's credential: %w", err)

@@ -144,7 +144,7 @@ func (a *app) userPolicyListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list USER", Short: "List the identity policies of a user", Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return native(a, cmd, "ListUserPolicies", &access.ListUserPoliciesInput{UserName: args[0]}, func(out *access.ListUserPoliciesOutput) error {
+			return native(a, cmd, "ListUserPolicies", &access.ListUserPoliciesInput{UserName: args[0]}, func(out *access.ListPoliciesOutput) error {
 				var rows [][]string
 				for _, name := range out.PolicyNames {
 					rows = append(rows, []string{name})

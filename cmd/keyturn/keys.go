@@ -17,8 +17,8 @@ import (
 func (a *app) keysCommand() *cobra.Command {
 	return group("keys", "Make, list, look at and change keys",
 		a.keysListCommand(), a.keysCreateCommand(), a.keysShowCommand(), a.keysPublicCommand(),
-		a.keysEnableCommand(), a.keysDisableCommand(), a.keysDeleteCommand(), a.keysCancelDeletionCommand(), a.keyPolicyCommand(),
-		a.keyRotationCommand(), a.keyRotationsCommand())
+		a.keysEnableCommand(), a.keysDisableCommand(), a.keysDeleteCommand(), a.keysCancelDeletionCommand(),
+		a.keysReplicateCommand(), a.keysPrimaryCommand(), a.keyPolicyCommand(), a.keyRotationCommand(), a.keyRotationsCommand())
 }
 
 // keyView is one key as the commands print it.
@@ -31,6 +31,7 @@ type keyView struct {
 	Description string   `json:"description,omitzero"`
 	Created     string   `json:"created"`
 	Aliases     []string `json:"aliases"`
+	MultiRegion *kinView `json:"multi_region,omitzero"`
 }
 
 func viewKey(m *types.KeyMetadata, aliases []string) keyView {
@@ -41,6 +42,7 @@ func viewKey(m *types.KeyMetadata, aliases []string) keyView {
 		ID: aws.ToString(m.KeyId), ARN: aws.ToString(m.Arn), Spec: string(m.KeySpec), Usage: string(m.KeyUsage),
 		State: string(m.KeyState), Description: aws.ToString(m.Description),
 		Created: aws.ToTime(m.CreationDate).UTC().Format(time.RFC3339), Aliases: aliases,
+		MultiRegion: viewKin(m.MultiRegionConfiguration),
 	}
 }
 
@@ -112,6 +114,7 @@ func listKeys(ctx context.Context, c *client) ([]keyView, error) {
 
 func (a *app) keysCreateCommand() *cobra.Command {
 	var spec, usage, alias, description string
+	var multiRegion bool
 	cmd := &cobra.Command{
 		Use:     "create",
 		Short:   "Make a key, and an alias for it",
@@ -131,6 +134,9 @@ func (a *app) keysCreateCommand() *cobra.Command {
 			}
 			if description != "" {
 				in.Description = aws.String(description)
+			}
+			if multiRegion {
+				in.MultiRegion = &multiRegion
 			}
 			out, err := c.kms().CreateKey(cmd.Context(), in)
 			if err != nil {
@@ -155,6 +161,7 @@ func (a *app) keysCreateCommand() *cobra.Command {
 	cmd.Flags().StringVar(&usage, "usage", "", "key usage, as AWS KMS names it (default: the spec's first)")
 	cmd.Flags().StringVar(&alias, "alias", "", "name it: alias/NAME")
 	cmd.Flags().StringVar(&description, "description", "", "what it is for")
+	cmd.Flags().BoolVar(&multiRegion, "multi-region", false, "a Multi-Region key: 'keyturn keys replicate' makes replicas of it in other Regions")
 	return cmd
 }
 
@@ -204,6 +211,7 @@ func (a *app) keysShowCommand() *cobra.Command {
 					{"created", k.Created},
 					{"description", printable(k.Description)},
 					{"aliases", strings.Join(k.Aliases, " ")},
+					{"multi-region", k.MultiRegion.String()},
 				}, "")
 			})
 		},

@@ -52,6 +52,9 @@ func (a *app) keysDeleteCommand() *cobra.Command {
 		if err != nil {
 			return "", err
 		}
+		if out.DeletionDate == nil {
+			return fmt.Sprintf("disabled, and deleted for good %d days after the last of its replicas", days), nil
+		}
 		return "disabled, and deleted for good at " + when(aws.ToTime(out.DeletionDate)), nil
 	})
 	cmd.Long = "What the key encrypted and nothing else holds is lost with it. Until the date, 'keyturn keys cancel-deletion' takes it back."

@@ -22,7 +22,7 @@ type serverFlags struct {
 	rootKeyFile, passphraseFile                      string
 	tlsCert, tlsKey                                  string
 	tlsSelfSigned, dev                               bool
-	devCredentials                                   []string
+	devCredentials, regions                          []string
 	auditSync, logFormat                             string
 }
 
@@ -53,6 +53,7 @@ keyturn server --data /var/lib/keyturn --listen 127.0.0.1:7400 --env-file /run/k
 	flags.BoolVar(&f.tlsSelfSigned, "tls-self-signed", false, "serve TLS with a certificate made here, kept in the data folder")
 	flags.BoolVar(&f.dev, "dev", false, "for trying things out: nothing to prepare, nothing kept, credentials printed")
 	flags.StringArrayVar(&f.devCredentials, "dev-credential", nil, "with --dev: a fixed credential ID:SECRET[:ACCOUNT] (repeatable)")
+	flags.StringSliceVar(&f.regions, "regions", nil, "Regions to serve, with commas between; requests for another one are refused (default: any)")
 	flags.StringVar(&f.auditSync, "audit-sync", "", "which audit records are on disk before the answer: interval (changes, the default) or every (uses too); docs/audit.md")
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	return cmd
@@ -102,6 +103,11 @@ func (f *serverFlags) configuration() (server.Config, error) {
 		if v := firstOf(s.flag, os.Getenv(s.name)); v != "" {
 			*s.to = v
 		}
+	}
+	if regions := f.regions; len(regions) > 0 {
+		c.Regions = regions
+	} else if v := os.Getenv("KEYTURN_REGIONS"); v != "" {
+		c.Regions = strings.Split(v, ",")
 	}
 	c.TLS.SelfSigned = c.TLS.SelfSigned || f.tlsSelfSigned
 	c.Dev, c.EnvFile = f.dev, f.envFile

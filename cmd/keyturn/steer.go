@@ -81,8 +81,9 @@ func (a *app) rollbackCommand() *cobra.Command {
 	return a.steeringCommand(steering{
 		use: "rollback POLICY", short: "Let the previous generation take over again",
 		long: `The previous generation is tested and takes over again; the present one verifies and decrypts on, and nothing is destroyed.
-A rotation that is being prepared is canceled. Once its overlap is over, verifiers no longer know the previous generation: then
-it is published for the policy's lead first, unless --now says not to wait for them.`,
+A rotation that is being prepared is canceled. Inside the overlap of the previous generation this is immediate. Once the overlap
+is over, or when less than the policy's lead is left of it, verifiers may not know the generation: then it is published for the
+lead first. --now does not wait for them.`,
 		example:   "keyturn rollback alias/payments --wait",
 		operation: "RollBack", until: untilSwitched, end: rotation.StatusDone,
 		in: func(name string) any { return &rotation.RollBackInput{Name: name, Now: now, Reason: reason} },

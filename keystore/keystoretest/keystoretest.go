@@ -44,8 +44,11 @@ func Run(t *testing.T, h Harness) {
 	t.Run("unknown spec", func(t *testing.T) {
 		_, err := s.backend.Generate(t.Context(), keystore.Ref{Account: "111122223333", KeyID: "k", MaterialID: "m"}, "NO_SUCH_SPEC")
 		wantErr(t, err, keystore.ErrUnsupported)
+		_, _, err = s.backend.GeneratePair(t.Context(), "NO_SUCH_SPEC")
+		wantErr(t, err, keystore.ErrUnsupported)
 	})
 	t.Run("restart", func(t *testing.T) { s.testRestart(t, h.Open(t)) })
+	t.Run("identity after a restart", func(t *testing.T) { s.testIdentities(t, h.Open(t)) })
 }
 
 // held is one key of the suite.
@@ -57,8 +60,9 @@ type held struct {
 }
 
 type suite struct {
-	backend keystore.Backend
-	held    map[keystore.Spec]*held
+	backend  keystore.Backend
+	held     map[keystore.Spec]*held
+	imported []imported
 }
 
 func (s *suite) make(t *testing.T, spec keystore.Spec, id string) *held {
@@ -94,6 +98,8 @@ func (s *suite) testSpec(t *testing.T, k *held) {
 	for _, alg := range k.spec.KeyAgreementAlgorithms() {
 		t.Run("derive "+alg, func(t *testing.T) { s.testDerive(t, k, alg) })
 	}
+	t.Run("a pair that leaves", func(t *testing.T) { s.testPair(t, k) })
+	t.Run("import", func(t *testing.T) { s.testImport(t, k) })
 	t.Run("everything else is refused", func(t *testing.T) { testRefusals(t, k) })
 	t.Run("moved and altered handles", func(t *testing.T) { s.testHandles(t, k) })
 	t.Run("concurrent use", func(t *testing.T) { testConcurrent(t, k) })

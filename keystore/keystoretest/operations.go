@@ -255,6 +255,32 @@ func (s *suite) testDerive(t *testing.T, k *held, alg string) {
 	}
 }
 
+// testPair: a key pair that leaves the store is whole, and another every time.
+func (s *suite) testPair(t *testing.T, k *held) {
+	if k.spec == keystore.RSA3072 || k.spec == keystore.RSA4096 {
+		return // as in testOtherKey
+	}
+	private, public, err := s.backend.GeneratePair(t.Context(), k.spec)
+	if k.spec.Kind() != keystore.KindAsymmetric {
+		wantErr(t, err, keystore.ErrUnsupported)
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := keystore.NewKey(k.spec, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Close()
+	if public.Spec() != k.spec || !bytes.Equal(public.SPKI(), key.Public().SPKI()) || bytes.Equal(public.SPKI(), k.key.Public().SPKI()) {
+		t.Errorf("a pair of spec %s whose halves do not belong together, or that was there before", public.Spec())
+	}
+	if err := roundTrip(t.Context(), key, key, k.spec, []byte("message")); err != nil {
+		t.Error(err)
+	}
+}
+
 // testOtherKey: what one key made is worthless with another of its spec.
 func (s *suite) testOtherKey(t *testing.T, k *held) {
 	if k.spec == keystore.RSA3072 || k.spec == keystore.RSA4096 {

@@ -34,7 +34,7 @@ import (
 	"github.com/keyturn/keyturn/sqldb"
 )
 
-// keysetName is the row of table keysets that this package uses.
+// keysetName is the row of table keysets that seals.
 const keysetName = "store"
 
 // ErrKeysetDamaged: the root key is the right one, but what it sealed was
@@ -43,8 +43,9 @@ var ErrKeysetDamaged = errors.New("the keyset in the database is damaged; restor
 
 // Store is a keystore.Backend. It is safe for concurrent use.
 type Store struct {
-	aead tink.AEAD
-	pool *pool
+	aead     tink.AEAD
+	pool     *pool
+	identity identityKey
 }
 
 var _ keystore.Backend = (*Store)(nil)
@@ -54,14 +55,14 @@ var _ keystore.Backend = (*Store)(nil)
 // what is there, and nothing is written. Several nodes may open a new database
 // at once: one keyset stays. The caller closes the store, and may forget root.
 func Open(ctx context.Context, db *sqldb.DB, root RootKey) (*Store, error) {
-	sealed, err := readKeyset(ctx, db)
+	sealed, err := readKeyset(ctx, db, keysetName)
 	if errors.Is(err, sql.ErrNoRows) {
 		sealed, err = createKeyset(ctx, db, root)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening key store: %w", err)
 	}
-	plaintext, err := root.Open(sealed, keysetAssociated())
+	plaintext, err := root.Open(sealed, keysetAssociated(keysetName))
 	if err != nil {
 		return nil, fmt.Errorf("opening key store: %w", err)
 	}
@@ -74,13 +75,13 @@ func Open(ctx context.Context, db *sqldb.DB, root RootKey) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening key store: %w", ErrKeysetDamaged)
 	}
-	return &Store{aead: primitive, pool: newPool()}, nil
+	return &Store{aead: primitive, pool: newPool(), identity: identityKey{db: db, aead: primitive}}, nil
 }
 
-// readKeyset returns the sealed keyset, and sql.ErrNoRows when there is none.
-func readKeyset(ctx context.Context, db *sqldb.DB) ([]byte, error) {
+// readKeyset returns a sealed keyset, and sql.ErrNoRows when there is none.
+func readKeyset(ctx context.Context, db *sqldb.DB, name string) ([]byte, error) {
 	var sealed []byte
-	err := db.QueryRow(ctx, `SELECT sealed FROM keysets WHERE name = $1`, keysetName).Scan(&sealed)
+	err := db.QueryRow(ctx, `SELECT sealed FROM keysets WHERE name = $1`, name).Scan(&sealed)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("reading keyset: %w", err)
 	}
@@ -101,19 +102,25 @@ func createKeyset(ctx context.Context, db *sqldb.DB, root RootKey) ([]byte, erro
 	}
 	// When Seal returns, the root key is durable. So a crash leaves a root key
 	// without a keyset, which the next start uses, and never the reverse.
-	sealed, err := root.Seal(plaintext.Bytes(), keysetAssociated())
+	sealed, err := root.Seal(plaintext.Bytes(), keysetAssociated(keysetName))
 	if err != nil {
 		return nil, fmt.Errorf("sealing keyset: %w", err)
 	}
-	err = db.Write(ctx, func(tx *sqldb.Tx) error {
+	return keepKeyset(ctx, db, keysetName, sealed)
+}
+
+// keepKeyset stores a sealed keyset unless another node was faster, and returns
+// the one that stays.
+func keepKeyset(ctx context.Context, db *sqldb.DB, name string, sealed []byte) ([]byte, error) {
+	err := db.Write(ctx, func(tx *sqldb.Tx) error {
 		_, err := tx.Exec(`INSERT INTO keysets (name, sealed, created_at) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING`,
-			keysetName, sealed, time.Now().UTC().UnixMicro())
+			name, sealed, time.Now().UTC().UnixMicro())
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("storing keyset: %w", err)
 	}
-	return readKeyset(ctx, db)
+	return readKeyset(ctx, db, name)
 }
 
 // Close ends key generation and wipes the keys made ahead. It waits up to a
@@ -128,11 +135,43 @@ func (s *Store) Generate(ctx context.Context, ref keystore.Ref, spec keystore.Sp
 		return nil, err
 	}
 	defer clear(material)
+	return s.seal(ref, spec, material)
+}
+
+// Import implements keystore.Backend.
+func (s *Store) Import(_ context.Context, ref keystore.Ref, spec keystore.Spec, material []byte) ([]byte, error) {
+	material, err := keystore.ImportMaterial(spec, material)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(material)
+	return s.seal(ref, spec, material)
+}
+
+func (s *Store) seal(ref keystore.Ref, spec keystore.Spec, material []byte) ([]byte, error) {
 	handle, err := s.aead.Encrypt(material, materialAssociated(ref, spec))
 	if err != nil {
 		return nil, fmt.Errorf("sealing key material: %w", err)
 	}
 	return handle, nil
+}
+
+// GeneratePair implements keystore.Backend. RSA pairs come from those made ahead.
+func (s *Store) GeneratePair(ctx context.Context, spec keystore.Spec) ([]byte, *keystore.PublicKey, error) {
+	if spec.Kind() != keystore.KindAsymmetric {
+		return nil, nil, fmt.Errorf("a key pair of spec %q: %w", spec, keystore.ErrUnsupported)
+	}
+	private, err := s.generate(ctx, spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := keystore.NewKey(spec, private)
+	if err != nil {
+		clear(private)
+		return nil, nil, err
+	}
+	defer key.Close()
+	return private, key.Public(), nil
 }
 
 func (s *Store) generate(ctx context.Context, spec keystore.Spec) ([]byte, error) {
@@ -194,7 +233,7 @@ func materialAssociated(ref keystore.Ref, spec keystore.Spec) []byte {
 	return fields("keyturn material v1", ref.Account, ref.KeyID, ref.MaterialID, string(spec))
 }
 
-func keysetAssociated() []byte { return fields("keyturn keyset v1", keysetName) }
+func keysetAssociated(name string) []byte { return fields("keyturn keyset v1", name) }
 
 // fields joins values so that no two lists give the same bytes: each has its
 // length before it.

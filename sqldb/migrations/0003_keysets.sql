@@ -1,6 +1,6 @@
--- The Tink keysets that seal key material and other secrets, each sealed by the
--- root key. A row is made once and never changed: whoever loses it has lost
--- everything it sealed.
+-- The key store's own keys. 'store' is the Tink keyset that seals key material
+-- and other secrets, sealed by the root key; the others are sealed by it. A row is
+-- made once and never changed: whoever loses 'store' has lost everything it sealed.
 
 -- +goose Up
 CREATE TABLE keysets (
