@@ -21,8 +21,13 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("DisableKey", s.DisableKey),
 			awsapi.Op("ScheduleKeyDeletion", s.ScheduleKeyDeletion),
 			awsapi.Op("CancelKeyDeletion", s.CancelKeyDeletion),
-			awsapi.Op("GetKeyRotationStatus", s.GetKeyRotationStatus).ReadOnly(),
 			awsapi.Op("GetKeyLastUsage", s.GetKeyLastUsage).ReadOnly(),
+
+			awsapi.Op("EnableKeyRotation", s.EnableKeyRotation),
+			awsapi.Op("DisableKeyRotation", s.DisableKeyRotation),
+			awsapi.Op("GetKeyRotationStatus", s.GetKeyRotationStatus).ReadOnly(),
+			awsapi.Op("RotateKeyOnDemand", s.RotateKeyOnDemand),
+			awsapi.Op("ListKeyRotations", s.ListKeyRotations).ReadOnly(),
 
 			awsapi.Op("ReplicateKey", s.ReplicateKey),
 			awsapi.Op("UpdatePrimaryRegion", s.UpdatePrimaryRegion),
