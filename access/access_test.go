@@ -99,6 +99,11 @@ func (h *house) call(caller *access.Caller, operation string) *access.Call {
 	return c
 }
 
+// Allows asks about a call of the caller's.
+func (h *house) Allows(caller *access.Caller, action string, r access.Resource) bool {
+	return h.Guard.Allows(h.call(caller, strings.TrimPrefix(action, "kms:")), action, r)
+}
+
 func (h *house) readOnly(caller *access.Caller, operation string) *access.Call {
 	c := h.call(caller, operation)
 	c.ReadOnly = true
@@ -222,8 +227,8 @@ type record struct {
 			Action, Resource, Cause string
 			Allowed                 bool
 			Reasons                 []struct {
-				Effect, Policy, Sid string
-				Statement           int
+				Effect, Policy, Sid, Grant string
+				Statement                  int
 			}
 		}
 	}

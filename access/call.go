@@ -28,6 +28,9 @@ type Call struct {
 	// Empty for a caller who asks himself.
 	Via []string
 
+	// SourceARN is the resource for which a service asks, as aws:SourceArn. Only a service can give it.
+	SourceARN string
+
 	// Params are the request's parameters as a JSON object without anything sensitive. Where they are nil, ParamsFunc,
 	// if set, is asked to append them when the record is written.
 	Params     []byte
@@ -39,9 +42,10 @@ type Call struct {
 
 	decisions []decision
 	first     [1]decision // backs decisions, so that the common call allocates nothing
-	reasons   [3]policy.Reason
+	reasons   [5]policy.Reason
 	touched   []touched
 	one       [1]touched // backs touched
+	asked     conditions // backs the context of decisions
 	finished  bool
 }
 

@@ -44,21 +44,22 @@ func (g *Guard) Check(ctx context.Context, call *Call, action string, r Resource
 	return nil
 }
 
-// Allows answers as Check would, without remembering or recording anything. It is for questions that permit nothing by
-// themselves: would this new key policy still let its author change it, who depends on a key. Never act on its word.
-func (g *Guard) Allows(caller *Caller, action string, r Resource) bool {
-	if caller == nil {
+// Allows answers as Check would for the same call, grants aside, without remembering or recording anything. It is for
+// questions that permit nothing by themselves: would this new key policy still let its author change it. Never act on its
+// word.
+func (g *Guard) Allows(call *Call, action string, r Resource) bool {
+	if call.Caller == nil {
 		return false
 	}
 	if r.ARN == "" {
 		r.ARN = "*"
 	}
-	return decide(caller, action, &r, "", nil).Allowed
+	return decide(call, action, &r, "", nil).Allowed
 }
 
 // ask decides by the policies, and where they neither allow nor deny, by the resource's grants.
 func ask(ctx context.Context, call *Call, action string, r *Resource) (policy.Decision, error) {
-	d := decide(call.Caller, action, r, "", call.reasonBuffer())
+	d := decide(call, action, r, "", call.reasonBuffer())
 	if d.Allowed || d.ExplicitDeny || r.Grants == nil {
 		return d, nil
 	}
@@ -69,21 +70,24 @@ func ask(ctx context.Context, call *Call, action string, r *Resource) (policy.De
 	if grant == "" {
 		return d, nil
 	}
-	return decide(call.Caller, action, r, grant, call.reasonBuffer()), nil
+	return decide(call, action, r, grant, call.reasonBuffer()), nil
 }
 
-func decide(caller *Caller, action string, r *Resource, grant string, buf []policy.Reason) policy.Decision {
+func decide(call *Call, action string, r *Resource, grant string, buf []policy.Reason) policy.Decision {
+	caller := call.Caller
+	owner := r.Account
+	if owner == "" {
+		owner = caller.Account
+	}
+	call.asked.call, call.asked.owner, call.asked.resource = call, owner, r.Context
 	q := policy.Question{
-		Request:  policy.Request{Principal: caller.Principal(), Action: action, Resource: r.ARN},
-		Owner:    r.Account,
+		Request:  policy.Request{Principal: caller.Principal(), Action: action, Resource: r.ARN, Context: &call.asked},
+		Owner:    owner,
 		Resource: policy.Attached{Name: resourcePolicyName(r), Policy: r.Policy},
 		Identity: caller.Policies,
 		Boundary: caller.Boundary,
 		Session:  caller.Session,
 		Grant:    grant,
-	}
-	if q.Owner == "" {
-		q.Owner = caller.Account
 	}
 	return policy.Decide(&q, buf)
 }

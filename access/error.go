@@ -41,6 +41,14 @@ func (d *Denied) because() string {
 		return " with an explicit deny in a resource-based policy"
 	case cause == policy.IdentityDeny:
 		return " with an explicit deny in an identity-based policy"
+	case cause == policy.BoundaryDeny:
+		return " with an explicit deny in a permissions boundary"
+	case cause == policy.SessionDeny:
+		return " with an explicit deny in a session policy"
+	case cause == policy.NoBoundaryAllow:
+		return " because no permissions boundary allows the " + d.Action + " action"
+	case cause == policy.NoSessionAllow:
+		return " because no session policy allows the " + d.Action + " action"
 	case cause == policy.NoResourceAllow:
 		return " because no resource-based policy allows the " + d.Action + " action"
 	}

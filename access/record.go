@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/keyturn/keyturn/audit"
+	"github.com/keyturn/keyturn/policy"
 )
 
 // Limits on what a stranger can write into the log with one request. CloudTrail cuts too.
@@ -168,15 +169,20 @@ func (w *writer) decision(i int, d *decision) {
 		b = append(b, r.Effect.String()...)
 		b = append(b, `","policy":`...)
 		b = quote(b, r.Policy)
-		if r.Sid != "" {
-			b = append(b, `,"sid":`...)
-			b = quote(b, r.Sid)
-		}
-		b = append(b, `,"statement":`...)
-		b = strconv.AppendInt(b, int64(r.Index), 10)
-		b = append(b, '}')
+		b = append(appendName(b, r), '}')
 	}
 	w.buf = append(b, "]}"...)
+}
+
+// appendName says which statement of its policy a reason is, or which grant.
+func appendName(b []byte, r *policy.Reason) []byte {
+	if r.Index < 0 {
+		return quote(append(b, `,"grant":`...), r.Sid)
+	}
+	if r.Sid != "" {
+		b = quote(append(b, `,"sid":`...), r.Sid)
+	}
+	return strconv.AppendInt(append(b, `,"statement":`...), int64(r.Index), 10)
 }
 
 // quote appends a JSON string; bytes that are no UTF-8 become U+FFFD.

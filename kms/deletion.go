@@ -43,6 +43,9 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, call *access.Call, in
 				return err
 			}
 		}
+		if err := s.holdRotation(tx, call, k, "ScheduleKeyDeletion"); err != nil {
+			return err
+		}
 		if replicas > 0 {
 			out.KeyState = moves("wait for replicas", k.state)
 			_, err := tx.Exec(`UPDATE kms_keys SET state = $2, deletion_days = $3 WHERE arn = $1`, k.arn, out.KeyState, days)
@@ -223,6 +226,11 @@ func (s *Service) beginDestruction(ctx context.Context, k dueKey, now int64) (bo
 		if err := settlePending(tx, k.account, k.id); err != nil {
 			return err
 		}
+		if turner := s.rotations.Load(); turner != nil {
+			if err := (*turner).ForgetKey(tx, k.arn); err != nil {
+				return err
+			}
+		}
 		return forget(tx, k.arn)
 	})
 	return began, err
@@ -247,12 +255,13 @@ func forget(tx *sqldb.Tx, keyARN string) error {
 		return err
 	}
 	rows.Close()
-	for _, table := range []string{"kms_aliases", "kms_tags", "kms_key_usage", "kms_key_refusals"} {
+	for _, table := range []string{"kms_aliases", "kms_tags", "kms_grants", "kms_key_usage", "kms_key_refusals"} {
 		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE key_arn = $1`, keyARN); err != nil {
 			return err
 		}
 	}
 	tx.Touch(keyARN)
+	tx.Touch(grantsTopic(keyARN)) // a replica may come back under the same ARN
 	return nil
 }
 

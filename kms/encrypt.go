@@ -227,7 +227,7 @@ func (s *Service) decryptByHeader(ctx context.Context, call *access.Call, d *dec
 					"The key ID in the request does not identify a CMK that can perform this operation.")
 			}
 		}
-	} else if err := checkGrantTokens(d.grantTokens); err != nil {
+	} else if err := s.checkGrantTokens(&d.request); err != nil {
 		return nil, err
 	}
 	k, err := s.keySnapshot(ctx, call, n)

@@ -38,6 +38,9 @@ func (n resourceName) arn() string {
 	return "arn:" + partition + ":kms:" + n.region + ":" + n.account + ":key/" + n.name
 }
 
+// topic is what changes of it are announced under.
+func (n resourceName) topic() string { return n.arn() }
+
 // notFound is AWS's answer for what does not exist in the caller's account.
 func (n resourceName) notFound() error {
 	if n.isAlias() {

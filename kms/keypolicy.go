@@ -35,7 +35,7 @@ func (s *Service) newKeyPolicy(ctx context.Context, call *access.Call, r *reques
 	if document == "" {
 		return defaultPolicy(k.account), nil
 	}
-	if most := policy.MaxResourceBytes; len(document) > most {
+	if most := s.quotas.PolicyBytes; len(document) > most {
 		return "", awsapi.Errorf("LimitExceededException", "A key policy has at most %d bytes, not %d", most, len(document))
 	}
 	stored, err := s.pinPrincipals(ctx, document)
@@ -87,8 +87,9 @@ func (s *Service) allowsPut(call *access.Call, r *request, k *keyFacts, p *polic
 	asked.operation, asked.action = "PutKeyPolicy", ""
 	resource := s.resource(&asked, k)
 	resource.Policy, resource.Grants = p, nil
-	root := &access.Caller{Account: k.account, ARN: access.RootARN(k.account), UserID: k.account, Type: access.Root}
-	return s.guard.Allows(call.Caller, "kms:PutKeyPolicy", resource) || s.guard.Allows(root, "kms:PutKeyPolicy", resource)
+	byRoot := *call
+	byRoot.Caller = &access.Caller{Account: k.account, ARN: access.RootARN(k.account), UserID: k.account, Type: access.Root}
+	return s.guard.Allows(call, "kms:PutKeyPolicy", resource) || s.guard.Allows(&byRoot, "kms:PutKeyPolicy", resource)
 }
 
 // printKeyPolicy is the key's policy as AWS prints it. A user or role that was

@@ -85,19 +85,30 @@ func (r *request) name() string {
 // check asks the Guard whether the caller may do the request to the key, and
 // remembers the answer. A key that is yet to be made has neither ARN nor policy.
 func (s *Service) check(ctx context.Context, call *access.Call, r *request, k *keyFacts) error {
-	return s.guard.Check(ctx, call, r.name(), s.resource(r, k))
+	if err := s.admitUse(call, r, k); err != nil {
+		return err
+	}
+	if err := s.guard.Check(ctx, call, r.name(), s.resource(r, k)); err != nil {
+		return err
+	}
+	if s.foreignToken(r, k) {
+		return errGrantToken()
+	}
+	return nil
 }
 
 // resource is a key as the Guard sees it when it is asked for r.
 func (s *Service) resource(r *request, k *keyFacts) access.Resource {
-	return access.Resource{
-		ARN: k.arn, Account: k.account, Type: typeKey, Policy: k.policy,
-		Context: &question{service: s, request: r, key: k},
+	q := &question{service: s, request: r, key: k}
+	resource := access.Resource{ARN: k.arn, Account: k.account, Type: typeKey, Policy: k.policy, Context: q}
+	if k.arn != "" {
+		resource.Grants = q
 	}
+	return resource
 }
 
-// A question is a request about one key. It answers for the condition keys that
-// only kms knows.
+// A question is a request about one key. It answers for the condition keys and
+// the grants that only kms knows.
 type question struct {
 	service *Service
 	request *request

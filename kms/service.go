@@ -32,21 +32,29 @@ import (
 	"github.com/keyturn/keyturn/sqldb"
 )
 
-// Config is what a Service works with. DB, Guard and Backend are required.
+// Config is what a Service works with. DB, Guard, Backend and Sealer are required.
 type Config struct {
 	DB       *sqldb.DB
 	Guard    *access.Guard
 	Backend  keystore.Backend
+	Sealer   access.Sealer    // for the tokens that callers are given
 	Now      func() time.Time // nil: time.Now
 	Logger   *slog.Logger     // nil: slog.Default
 	Lineages Lineages         // nil: no alias is a lineage
 	Regions  []string         // that keys may be replicated to; empty: any
+
+	Quotas     Quotas
+	RateLimits RateLimits
 
 	// MaxSnapshots is how many keys and how many aliases are kept ready at
 	// most; 0 means 8192. A key in use costs some kilobytes (an RSA key about
 	// ten), an idle one nothing: what was not used for IdleAfter is dropped.
 	MaxSnapshots int
 	IdleAfter    time.Duration // 0: ten minutes
+
+	// MinRotationDays is the shortest period that EnableKeyRotation takes; 0 means
+	// AWS's 90 days.
+	MinRotationDays int
 
 	// DeletionGrace is how long after its date, at least, a key is destroyed:
 	// it must have been seen overdue that long before, so that a clock that
@@ -74,24 +82,37 @@ type Service struct {
 	db       *sqldb.DB
 	guard    *access.Guard
 	backend  keystore.Backend
+	sealer   access.Sealer
 	now      func() time.Time
 	logger   *slog.Logger
 	lineages atomic.Pointer[Lineages]
 	regions  []string
 	grace    time.Duration
 
+	rotations       atomic.Pointer[Rotations]
+	minRotationDays int
+
 	snapshots *snapshots
 	policies  compiledPolicies
 	usage     usageLog
+	quotas    Quotas
+	tally     tally
+	rates     *rates // nil: no limits
 }
 
 // New returns a Service on a database that is open. Nothing is read before the
 // first request, so start time does not depend on the number of keys.
 func New(_ context.Context, c Config) (*Service, error) {
-	if c.DB == nil || c.Guard == nil || c.Backend == nil {
-		return nil, errors.New("starting kms: DB, Guard and Backend are required")
+	if c.DB == nil || c.Guard == nil || c.Backend == nil || c.Sealer == nil {
+		return nil, errors.New("starting kms: DB, Guard, Backend and Sealer are required")
 	}
-	s := &Service{db: c.DB, guard: c.Guard, backend: c.Backend, now: c.Now, logger: c.Logger, regions: c.Regions}
+	if err := errors.Join(c.Quotas.Check(), c.RateLimits.Check()); err != nil {
+		return nil, fmt.Errorf("starting kms: %w", err)
+	}
+	s := &Service{
+		db: c.DB, guard: c.Guard, backend: c.Backend, sealer: c.Sealer, now: c.Now, logger: c.Logger, regions: c.Regions,
+		quotas: c.Quotas.withDefaults(), rates: newRates(c.RateLimits),
+	}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -109,6 +130,9 @@ func New(_ context.Context, c Config) (*Service, error) {
 	}
 	if c.IdleAfter <= 0 {
 		c.IdleAfter = 10 * time.Minute
+	}
+	if s.minRotationDays = c.MinRotationDays; s.minRotationDays <= 0 {
+		s.minRotationDays = minRotationDays
 	}
 	s.snapshots = newSnapshots(c.MaxSnapshots, c.IdleAfter)
 	s.SetLineages(c.Lineages)

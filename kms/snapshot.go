@@ -52,14 +52,16 @@ func (k *keySnapshot) do(fn func(keystore.Key) ([]byte, error)) ([]byte, error) 
 // began before it can outlive it, however the two race.
 type snapshots struct {
 	versions [256]atomic.Uint64
-	keys     *cache[keySnapshot]
-	aliases  *cache[aliasSnapshot]
+	keys     *cache[resourceName, keySnapshot]
+	aliases  *cache[resourceName, aliasSnapshot]
+	grants   *cache[grantee, granted]
 }
 
 func newSnapshots(most int, idleAfter time.Duration) *snapshots {
 	s := new(snapshots)
-	s.keys = newCache[keySnapshot](&s.versions, most, idleAfter)
-	s.aliases = newCache[aliasSnapshot](&s.versions, most, idleAfter)
+	s.keys = newCache[resourceName, keySnapshot](&s.versions, most, idleAfter)
+	s.aliases = newCache[resourceName, aliasSnapshot](&s.versions, most, idleAfter)
+	s.grants = newCache[grantee, granted](&s.versions, most, idleAfter)
 	return s
 }
 
@@ -74,6 +76,7 @@ func (s *snapshots) invalidateAll() {
 func (s *snapshots) dropIdle(now time.Time) {
 	s.keys.dropIdle(now)
 	s.aliases.dropIdle(now)
+	s.grants.dropIdle(now)
 }
 
 // entry is one loaded value. Stale entries stay until they are replaced: the
@@ -88,9 +91,16 @@ type entry[T any] struct {
 // flight is a load that is under way. Requests join it only if they saw the
 // same version: one that came after a change must not get what was read
 // before it.
-type flight struct {
-	name    resourceName
+type flight[N name] struct {
+	name    N
 	version uint64
+}
+
+// A name is what a value is kept under, and knows the topic under which changes
+// of it are announced.
+type name interface {
+	comparable
+	topic() string
 }
 
 type landing[T any] struct {
@@ -99,21 +109,21 @@ type landing[T any] struct {
 	err   error
 }
 
-type cache[T any] struct {
+type cache[N name, T any] struct {
 	versions  *[256]atomic.Uint64
 	most      int
 	idleAfter time.Duration
 
 	mu      sync.RWMutex
-	entries map[resourceName]*entry[T]
-	flights map[flight]*landing[T]
+	entries map[N]*entry[T]
+	flights map[flight[N]]*landing[T]
 }
 
-func newCache[T any](versions *[256]atomic.Uint64, most int, idleAfter time.Duration) *cache[T] {
-	return &cache[T]{
+func newCache[N name, T any](versions *[256]atomic.Uint64, most int, idleAfter time.Duration) *cache[N, T] {
+	return &cache[N, T]{
 		versions: versions, most: most, idleAfter: idleAfter,
-		entries: make(map[resourceName]*entry[T]),
-		flights: make(map[flight]*landing[T]),
+		entries: make(map[N]*entry[T]),
+		flights: make(map[flight[N]]*landing[T]),
 	}
 }
 
@@ -123,7 +133,7 @@ const loadTimeout = 10 * time.Second
 // get returns the value of n, loading it if need be. While fresh is false
 // nothing is taken from memory and nothing kept. load is given the value that
 // was last known, or nil.
-func (c *cache[T]) get(ctx context.Context, n resourceName, fresh bool, now time.Time, load func(ctx context.Context, last *T) (*T, error)) (*T, error) {
+func (c *cache[N, T]) get(ctx context.Context, n N, fresh bool, now time.Time, load func(ctx context.Context, last *T) (*T, error)) (*T, error) {
 	c.mu.RLock()
 	e := c.entries[n]
 	c.mu.RUnlock()
@@ -140,10 +150,14 @@ func (c *cache[T]) get(ctx context.Context, n resourceName, fresh bool, now time
 	if !fresh {
 		return load(ctx, last)
 	}
-	shard := sqldb.ShardOf(n.arn())
-	f := flight{name: n, version: c.versions[shard].Load()}
+	shard := sqldb.ShardOf(n.topic())
+	f := flight[N]{name: n, version: c.versions[shard].Load()}
 
 	c.mu.Lock()
+	if e := c.entries[n]; e != nil && e.version == f.version {
+		c.mu.Unlock()
+		return e.value, nil // it landed meanwhile
+	}
 	l, joined := c.flights[f]
 	if !joined {
 		l = &landing[T]{done: make(chan struct{})}
@@ -163,7 +177,7 @@ func (c *cache[T]) get(ctx context.Context, n resourceName, fresh bool, now time
 }
 
 // land performs a flight and wakes who joined it, also when load panics.
-func (c *cache[T]) land(ctx context.Context, f flight, shard sqldb.Shard, l *landing[T], now time.Time, load func(context.Context) (*T, error)) {
+func (c *cache[N, T]) land(ctx context.Context, f flight[N], shard sqldb.Shard, l *landing[T], now time.Time, load func(context.Context) (*T, error)) {
 	l.err = errors.New("loading panicked")
 	defer func() {
 		c.mu.Lock()
@@ -188,9 +202,9 @@ func (c *cache[T]) land(ctx context.Context, f flight, shard sqldb.Shard, l *lan
 
 // makeRoom keeps the map bounded: of a few entries picked at random, the one
 // that was not used for longest goes.
-func (c *cache[T]) makeRoom() {
+func (c *cache[N, T]) makeRoom() {
 	for len(c.entries) >= c.most {
-		var victim resourceName
+		var victim N
 		oldest, seen := int64(0), 0
 		for n, e := range c.entries {
 			if used := e.used.Load(); seen == 0 || used < oldest {
@@ -204,7 +218,7 @@ func (c *cache[T]) makeRoom() {
 	}
 }
 
-func (c *cache[T]) dropIdle(now time.Time) {
+func (c *cache[N, T]) dropIdle(now time.Time) {
 	limit := now.Add(-c.idleAfter).Unix()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -215,7 +229,7 @@ func (c *cache[T]) dropIdle(now time.Time) {
 	}
 	if len(c.entries) == 0 {
 		// A map keeps the room of the most it ever held.
-		c.entries = make(map[resourceName]*entry[T])
+		c.entries = make(map[N]*entry[T])
 	}
 }
 
@@ -320,7 +334,7 @@ func (s *Service) loadAlias(ctx context.Context, aliasARN string) (*aliasSnapsho
 }
 
 // peek returns what is kept of n, stale or not, or nil.
-func (c *cache[T]) peek(n resourceName) *T {
+func (c *cache[N, T]) peek(n N) *T {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if e := c.entries[n]; e != nil {

@@ -94,7 +94,11 @@ var stateRules = map[string]rule{
 	"ListAliases":          inAnyState,
 	"DeleteAlias":          inAnyState,
 	"GetKeyRotationStatus": inAnyState,
+	"ListKeyRotations":     inAnyState,
 	"GetKeyLastUsage":      inAnyState,
+	"ListGrants":           inAnyState,
+	"RetireGrant":          inAnyState,
+	"RevokeGrant":          inAnyState,
 
 	"EnableKey":            whenImported,
 	"DisableKey":           whenImported,
@@ -111,9 +115,14 @@ var stateRules = map[string]rule{
 
 	"CancelKeyDeletion": whenPendingDeletion,
 
+	"EnableKeyRotation":  whenEnabled,
+	"DisableKeyRotation": whenEnabled,
+	"RotateKeyOnDemand":  whenEnabled,
+
 	"ReplicateKey":        whenEnabled,
 	"UpdatePrimaryRegion": whenEnabled,
 
+	"CreateGrant":        whenEnabled,
 	"Sign":               whenEnabled,
 	"Verify":             whenEnabled,
 	"GetPublicKey":       whenEnabled,

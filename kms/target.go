@@ -21,7 +21,7 @@ type target struct {
 
 // find returns what r names, in any form. It asks nobody for permission.
 func (s *Service) find(ctx context.Context, call *access.Call, r *request) (target, error) {
-	if err := checkGrantTokens(r.grantTokens); err != nil {
+	if err := s.checkGrantTokens(r); err != nil {
 		return target{}, err
 	}
 	n, err := parseName(call, r.keyID)

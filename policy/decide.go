@@ -2,16 +2,19 @@ package policy
 
 import "strconv"
 
-// A Reason is one statement that bore on a decision.
+// A Reason is one statement that bore on a decision, or the grant that did.
 type Reason struct {
-	Policy string // "key policy", or the name of an identity policy
-	Sid    string // empty where the statement has none
-	Index  int    // of the statement in its document
+	Policy string // "key policy", the name of a policy of the caller's, or "grant"
+	Sid    string // empty where the statement has none; of a grant: its id
+	Index  int    // of the statement in its document; -1: a grant
 	Effect Effect
 }
 
 // String is for people: `key policy, statement "Enable IAM policies": Allow`.
 func (r Reason) String() string {
+	if r.Index < 0 {
+		return r.Policy + " " + r.Sid + ": " + r.Effect.String()
+	}
 	s := r.Policy + ", statement " + strconv.Itoa(r.Index)
 	if r.Sid != "" {
 		s = r.Policy + ", statement " + strconv.Quote(r.Sid)
@@ -25,12 +28,17 @@ type Cause uint8
 const (
 	NoIdentityAllow   Cause = iota // no identity-based policy allows it
 	NoResourceAllow                // no resource-based policy allows it
+	NoBoundaryAllow                // the permissions boundary does not allow it
+	NoSessionAllow                 // no session policy allows it
 	IdentityDeny                   // explicit deny in an identity-based policy
 	ResourceDeny                   // explicit deny in a resource-based policy
+	BoundaryDeny                   // explicit deny in the permissions boundary
+	SessionDeny                    // explicit deny in a session policy
 	AllowedByResource              // the resource policy names the principal
 	AllowedByIdentity              // identity policies alone decide, or the resource policy trusts the account
 	AllowedByBoth                  // across accounts: both agreed
 	AllowedAsRoot                  // the account's root user, where the account decides
+	AllowedByGrant                 // a grant on the resource
 )
 
 // A Decision is the answer to a request and what led to it. The zero Decision denies.
@@ -61,7 +69,7 @@ type Question struct {
 	Boundary Attached
 	Session  []Attached
 
-	// Grant names a grant on the resource that lets the principal do the action; empty where there is none.
+	// Grant is the id of a grant on the resource that lets the principal do the action; empty where there is none.
 	Grant string
 }
 
@@ -73,53 +81,110 @@ type Question struct {
 // both must allow, in either form. Where there is no resource policy, identity policies decide alone, inside the
 // caller's own account only.
 //
+// A permissions boundary and session policies allow nothing; what they do not allow is denied, whoever else allows it.
+// The one exception is a resource policy of the caller's own account that names the user, or the session, by its own ARN:
+// that goes past them. One that reaches the caller by its role or by "*" does not.
+//
+// A grant allows like a resource policy, without the key policy, and also across accounts by itself: it is the word of the
+// key's owner, as narrow as can be. AWS does not say how boundaries and session policies bear on it; here they bound it.
+//
+// Across accounts the caller's own policies are heard first, so that from the words of a refusal nobody learns what
+// another account's resource policy says, or whether there is one.
+//
 // Reasons are appended to buf, which may be nil; Decide allocates only when buf is too small.
 func Decide(q *Question, buf []Reason) Decision {
 	d := Decision{CrossAccount: q.Owner != q.Principal.Account, Reasons: buf[:0]}
-	var resource Result
-	if q.Resource.Policy != nil {
-		if resource = q.Resource.Policy.Evaluate(&q.Request); resource.Effect != NoMatch {
-			d.add(&q.Resource, resource)
-		}
-		if resource.Effect == Deny {
-			d.ExplicitDeny, d.Cause = true, ResourceDeny
-			return d
-		}
+	resource := q.Resource.evaluate(&q.Request)
+	if resource.Effect == Allow || resource.Effect == Deny && !d.CrossAccount {
+		d.add(&q.Resource, resource)
 	}
-	identity := q.Principal.Root
+	if resource.Effect == Deny && !d.CrossAccount {
+		return d.deny(ResourceDeny)
+	}
+	s := side{identity: q.Principal.Root, boundary: q.Boundary.Policy == nil, session: len(q.Session) == 0}
 	for i := range q.Identity {
-		a := &q.Identity[i]
-		result := a.Policy.Evaluate(&q.Request)
-		if result.Effect == NoMatch {
-			continue
+		if !d.hear(&q.Identity[i], q, &s.identity) {
+			return d.deny(IdentityDeny)
 		}
-		d.add(a, result)
-		if result.Effect == Deny {
-			d.ExplicitDeny, d.Cause = true, IdentityDeny
-			return d
-		}
-		identity = true
 	}
-	d.Allowed, d.Cause = combine(q, resource, identity, d.CrossAccount)
+	if !d.hear(&q.Boundary, q, &s.boundary) {
+		return d.deny(BoundaryDeny)
+	}
+	for i := range q.Session {
+		if !d.hear(&q.Session[i], q, &s.session) {
+			return d.deny(SessionDeny)
+		}
+	}
+	if resource.Effect == Deny {
+		d.add(&q.Resource, resource)
+		return d.deny(ResourceDeny)
+	}
+	d.Allowed, d.Cause = combine(q, resource, &s, d.CrossAccount)
+	if !d.Allowed && q.Grant != "" {
+		if d.Cause = s.limit(AllowedByGrant); d.Cause == AllowedByGrant {
+			d.Allowed = true
+			d.Reasons = append(d.Reasons, Reason{Policy: "grant", Sid: q.Grant, Index: -1, Effect: Allow})
+		}
+	}
 	return d
 }
 
-// combine is the rule once no policy denies explicitly; identity says whether the caller's account allows.
-func combine(q *Question, resource Result, identity, crossAccount bool) (bool, Cause) {
-	needsIdentity := crossAccount || q.Resource.Policy == nil || resource.Via == Account
+// side is what the caller's own policies say: whether each kind of them allows, or there is none of a kind that bounds.
+type side struct{ identity, boundary, session bool }
+
+// limit is the denial where boundary or session policies do not allow, else cause.
+func (s *side) limit(cause Cause) Cause {
+	switch {
+	case !s.boundary:
+		return NoBoundaryAllow
+	case !s.session:
+		return NoSessionAllow
+	}
+	return cause
+}
+
+// combine is the rule once no policy denies explicitly.
+func combine(q *Question, resource Result, s *side, crossAccount bool) (bool, Cause) {
+	cause := AllowedByIdentity
 	switch {
 	case crossAccount && resource.Effect != Allow, q.Resource.Policy != nil && resource.Effect != Allow:
 		return false, NoResourceAllow
-	case !needsIdentity:
+	case !crossAccount && resource.Via == Named:
 		return true, AllowedByResource
-	case !identity:
+	case !crossAccount && resource.Via == Direct:
+		cause = AllowedByResource
+	case !s.identity:
 		return false, NoIdentityAllow
 	case q.Principal.Root:
-		return true, AllowedAsRoot
+		cause = AllowedAsRoot
 	case crossAccount:
-		return true, AllowedByBoth
+		cause = AllowedByBoth
 	}
-	return true, AllowedByIdentity
+	limited := s.limit(cause)
+	return limited == cause, limited
+}
+
+// hear asks one of the caller's own policies; false: it denies.
+func (d *Decision) hear(a *Attached, q *Question, allows *bool) bool {
+	result := a.evaluate(&q.Request)
+	if result.Effect != NoMatch {
+		d.add(a, result)
+	}
+	*allows = *allows || result.Effect == Allow
+	return result.Effect != Deny
+}
+
+func (d *Decision) deny(cause Cause) Decision {
+	d.ExplicitDeny, d.Cause = true, cause
+	return *d
+}
+
+// evaluate asks the policy; where there is none it says nothing.
+func (a *Attached) evaluate(r *Request) Result {
+	if a.Policy == nil {
+		return Result{Statement: -1}
+	}
+	return a.Policy.Evaluate(r)
 }
 
 func (d *Decision) add(a *Attached, r Result) {
@@ -133,6 +198,14 @@ func (c Cause) String() string {
 		return "no identity-based policy allows"
 	case NoResourceAllow:
 		return "no resource-based policy allows"
+	case NoBoundaryAllow:
+		return "no permissions boundary allows"
+	case NoSessionAllow:
+		return "no session policy allows"
+	case BoundaryDeny:
+		return "explicit deny in a permissions boundary"
+	case SessionDeny:
+		return "explicit deny in a session policy"
 	case IdentityDeny:
 		return "explicit deny in an identity-based policy"
 	case ResourceDeny:
@@ -145,6 +218,8 @@ func (c Cause) String() string {
 		return "allowed by identity-based and resource-based policies"
 	case AllowedAsRoot:
 		return "allowed as the account's root user"
+	case AllowedByGrant:
+		return "allowed by a grant"
 	}
 	return "unknown"
 }

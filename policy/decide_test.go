@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/keyturn/keyturn/policy"
@@ -99,6 +100,130 @@ func TestDecide(t *testing.T) {
 				t.Error("allowed without a reason")
 			}
 		})
+	}
+}
+
+// What bounds a caller: permissions boundary and session policies, against every way in which a key can be reached.
+func TestBoundariesAndSessionPolicies(t *testing.T) {
+	keyPolicies := map[string]string{
+		"account":  `{"AWS": ["111122223333", "444455556666"]}`,
+		"named":    `{"AWS": ["arn:aws:iam::111122223333:user/alice", "arn:aws:sts::111122223333:assumed-role/Signer/prod", "arn:aws:sts::444455556666:assumed-role/Signer/prod"]}`,
+		"role":     `{"AWS": ["arn:aws:iam::111122223333:role/Signer", "arn:aws:iam::444455556666:role/Signer"]}`,
+		"everyone": `"*"`,
+		"other":    `{"AWS": "arn:aws:iam::111122223333:user/carol"}`,
+	}
+	documents := map[string]string{
+		"allow":  `{"Effect": "Allow", "Action": "kms:S*", "Resource": "*"}`,
+		"silent": `{"Effect": "Allow", "Action": "kms:Verify", "Resource": "*"}`,
+		"deny":   `{"Effect": "Allow", "Action": "*", "Resource": "*"}, {"Effect": "Deny", "Action": "kms:Sign", "Resource": "*"}`,
+	}
+	for _, tc := range []struct {
+		key, caller                 string
+		identity, boundary, session string // a space between session policies
+		grant                       string
+		want                        policy.Cause
+	}{
+		// They bound what identity policies allow.
+		{"account", "alice", "allow", "allow", "", "", policy.AllowedByIdentity},
+		{"account", "alice", "allow", "silent", "", "", policy.NoBoundaryAllow},
+		{"account", "alice", "allow", "deny", "", "", policy.BoundaryDeny},
+		{"account", "alice", "silent", "allow", "", "", policy.NoIdentityAllow}, // and allow nothing themselves
+		{"account", "role/Signer/prod", "allow", "", "allow", "", policy.AllowedByIdentity},
+		{"account", "role/Signer/prod", "allow", "", "silent", "", policy.NoSessionAllow},
+		{"account", "role/Signer/prod", "allow", "", "silent allow", "", policy.AllowedByIdentity}, // one of them is enough
+		{"account", "role/Signer/prod", "allow", "", "allow deny", "", policy.SessionDeny},
+		{"account", "role/Signer/prod", "silent", "", "allow", "", policy.NoIdentityAllow},
+		{"account", "role/Signer/prod", "allow", "allow", "silent", "", policy.NoSessionAllow},
+		{"account", "role/Signer/prod", "allow", "silent", "allow", "", policy.NoBoundaryAllow},
+
+		// A key policy that names user or session itself goes past them, but not past a deny.
+		{"named", "alice", "", "silent", "", "", policy.AllowedByResource},
+		{"named", "alice", "", "deny", "", "", policy.BoundaryDeny},
+		{"named", "role/Signer/prod", "", "silent", "silent", "", policy.AllowedByResource},
+		{"named", "role/Signer/prod", "silent", "", "silent", "", policy.AllowedByResource},
+		{"named", "role/Signer/prod", "", "", "deny", "", policy.SessionDeny},
+		{"named", "role/Signer/prod", "deny", "silent", "silent", "", policy.IdentityDeny},
+
+		// One that reaches the caller by role or star does not.
+		{"role", "role/Signer/prod", "", "", "", "", policy.AllowedByResource},
+		{"role", "role/Signer/prod", "", "allow", "allow", "", policy.AllowedByResource},
+		{"role", "role/Signer/prod", "", "silent", "allow", "", policy.NoBoundaryAllow},
+		{"role", "role/Signer/prod", "", "allow", "silent", "", policy.NoSessionAllow},
+		{"everyone", "alice", "", "silent", "", "", policy.NoBoundaryAllow},
+		{"everyone", "alice", "", "allow", "", "", policy.AllowedByResource},
+		{"everyone", "role/Signer/prod", "", "", "silent", "", policy.NoSessionAllow},
+
+		// Without a key policy they bound as well.
+		{"none", "alice", "allow", "silent", "", "", policy.NoBoundaryAllow},
+		{"none", "role/Signer/prod", "allow", "allow", "silent", "", policy.NoSessionAllow},
+		{"none", "role/Signer/prod", "allow", "allow", "allow", "", policy.AllowedByIdentity},
+
+		// Across accounts nothing goes past them: the caller's own account must allow.
+		{"named", "444455556666/role/Signer/prod", "allow", "", "silent", "", policy.NoSessionAllow},
+		{"named", "444455556666/role/Signer/prod", "allow", "silent", "allow", "", policy.NoBoundaryAllow},
+		{"named", "444455556666/role/Signer/prod", "allow", "allow", "allow", "", policy.AllowedByBoth},
+		{"named", "444455556666/role/Signer/prod", "", "allow", "allow", "", policy.NoIdentityAllow},
+
+		// A grant opens the key, to other accounts too; what bounds the caller bounds it.
+		{"other", "alice", "", "", "", "g", policy.AllowedByGrant},
+		{"other", "444455556666/bob", "", "", "", "g", policy.AllowedByGrant},
+		{"other", "rds.amazonaws.com", "", "", "", "g", policy.AllowedByGrant},
+		{"account", "alice", "", "", "", "g", policy.AllowedByGrant},
+		{"other", "alice", "", "silent", "", "g", policy.NoBoundaryAllow},
+		{"other", "role/Signer/prod", "allow", "", "silent", "g", policy.NoSessionAllow},
+		{"other", "role/Signer/prod", "", "allow", "allow", "g", policy.AllowedByGrant},
+		{"other", "alice", "deny", "", "", "g", policy.IdentityDeny},
+		{"other", "alice", "", "deny", "", "g", policy.BoundaryDeny},
+		{"named", "alice", "", "silent", "", "g", policy.AllowedByResource},
+		{"account", "alice", "allow", "", "", "g", policy.AllowedByIdentity},
+	} {
+		name := strings.Join([]string{tc.key, tc.caller, tc.identity, tc.boundary, tc.session, tc.grant}, ", ")
+		q := policy.Question{Request: policy.Request{Principal: who(tc.caller), Action: "kms:Sign", Resource: keyARN}, Owner: account, Grant: tc.grant}
+		document := func(kind string) policy.Attached {
+			return policy.Attached{Name: kind, Policy: mustParse(t, policy.Identity, documents[kind])}
+		}
+		if principal := keyPolicies[tc.key]; principal != "" {
+			q.Resource = policy.Attached{Name: "key policy", Policy: mustParse(t, policy.Resource, `{"Effect": "Allow", "Principal": `+principal+`, "Action": "kms:Sign", "Resource": "*"}`)}
+		}
+		if tc.identity != "" {
+			q.Identity = []policy.Attached{document(tc.identity)}
+		}
+		if tc.boundary != "" {
+			q.Boundary = document(tc.boundary)
+		}
+		for _, kind := range strings.Fields(tc.session) {
+			q.Session = append(q.Session, document(kind))
+		}
+		d := policy.Decide(&q, nil)
+		allowed := tc.want >= policy.AllowedByResource
+		if d.Cause != tc.want || d.Allowed != allowed {
+			t.Errorf("%s: %s, allowed %t; want %s", name, d.Cause, d.Allowed, tc.want)
+		}
+		if deny := strings.HasPrefix(tc.want.String(), "explicit deny"); deny != d.ExplicitDeny || deny && d.Reasons[len(d.Reasons)-1].Effect != policy.Deny {
+			t.Errorf("%s: explicit deny %t, reasons %v", name, d.ExplicitDeny, d.Reasons)
+		}
+		if grant := len(d.Reasons) > 0 && d.Reasons[len(d.Reasons)-1].String() == "grant g: Allow"; grant != (tc.want == policy.AllowedByGrant) {
+			t.Errorf("%s: reasons %v", name, d.Reasons)
+		}
+	}
+}
+
+// Who is denied by his own policies learns nothing about another account's key, whether it denies him too or is not there.
+func TestOwnDenialsComeFirstAcrossAccounts(t *testing.T) {
+	deny := policy.Attached{Name: "own", Policy: mustParse(t, policy.Identity, `{"Effect": "Deny", "Action": "*", "Resource": "*"}`)}
+	causes := map[policy.Cause]bool{}
+	for _, statements := range []string{
+		"", `{"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"}`, `{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}`,
+	} {
+		q := policy.Question{Request: policy.Request{Principal: who("444455556666/bob"), Action: "kms:Sign", Resource: keyARN}, Owner: account, Identity: []policy.Attached{deny}}
+		if statements != "" {
+			q.Resource = policy.Attached{Name: "key policy", Policy: mustParse(t, policy.Resource, statements)}
+		}
+		d := policy.Decide(&q, nil)
+		causes[d.Cause] = true
+	}
+	if len(causes) != 1 || !causes[policy.IdentityDeny] {
+		t.Errorf("causes %v", causes)
 	}
 }
 

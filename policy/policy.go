@@ -81,7 +81,8 @@ func (e Effect) String() string {
 type Via uint8
 
 const (
-	Direct  Via = 1 + iota // named itself, or by "*"
+	Named   Via = 1 + iota // by its own name: a user, a session, a service, or as the root user its account
+	Direct                 // as a session by its role, or by "*"
 	Account                // through its account: the account's own identity policies must agree
 )
 
@@ -94,7 +95,7 @@ type Result struct {
 }
 
 // Evaluate asks one document. Any matching Deny wins over any Allow, wherever it stands; among allows of a resource
-// policy a direct one wins over one through the account. It allocates nothing, unless the document has variables.
+// policy one that reaches the principal more directly wins. It allocates nothing, unless the document has variables.
 func (p *Policy) Evaluate(r *Request) Result {
 	best := Result{Statement: -1}
 	var e *evaluation
@@ -104,7 +105,7 @@ func (p *Policy) Evaluate(r *Request) Result {
 	}
 	for i := range p.statements {
 		s := &p.statements[i]
-		if s.effect == Allow && best.Effect == Allow && best.Via != Account {
+		if s.effect == Allow && best.Effect == Allow && best.Via <= Named {
 			continue // only a Deny could still change the answer
 		}
 		if !s.actions.applies(r.Action) {
@@ -116,7 +117,7 @@ func (p *Policy) Evaluate(r *Request) Result {
 		if !s.resources.applies(r.Resource, s.effect, e) {
 			continue
 		}
-		via := Direct
+		via := Via(0)
 		if p.kind != Identity {
 			if via = s.principals.via(&r.Principal, s.effect); via == 0 {
 				continue
@@ -128,11 +129,8 @@ func (p *Policy) Evaluate(r *Request) Result {
 		if s.effect == Deny {
 			return Result{Effect: Deny, Statement: i}
 		}
-		if best.Effect == NoMatch || via == Direct {
+		if best.Effect == NoMatch || via < best.Via {
 			best = Result{Effect: Allow, Via: via, Statement: i}
-			if p.kind == Identity {
-				best.Via = 0
-			}
 		}
 	}
 	return best

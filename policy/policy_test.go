@@ -43,6 +43,7 @@ type table struct {
 	t        *testing.T
 	policy   *policy.Policy
 	resource string
+	context  policy.Context
 }
 
 func parse(t *testing.T, kind policy.Kind, doc string) table {
@@ -51,10 +52,13 @@ func parse(t *testing.T, kind policy.Kind, doc string) table {
 	if err != nil {
 		t.Fatalf("Parse: %v", err)
 	}
-	return table{t, p, keyARN}
+	return table{t, p, keyARN, nil}
 }
 
 func (c table) on(resource string) table { c.resource = resource; return c }
+
+// given is the table for requests that have these condition keys, written as having reads them.
+func (c table) given(text string) table { c.context = having(text); return c }
 
 func (c table) check(name, want string, actions ...string) {
 	c.t.Helper()
@@ -62,7 +66,7 @@ func (c table) check(name, want string, actions ...string) {
 		if !strings.Contains(action, ":") {
 			action = "kms:" + action
 		}
-		r := c.policy.Evaluate(&policy.Request{Principal: who(name), Action: action, Resource: c.resource})
+		r := c.policy.Evaluate(&policy.Request{Principal: who(name), Action: action, Resource: c.resource, Context: c.context})
 		got := r.Effect.String()
 		if r.Via == policy.Account {
 			got += " through the account"

@@ -152,15 +152,15 @@ func (p *principals) via(who *Principal, effect Effect) Via {
 		}
 		return Direct
 	}
-	switch {
-	case p.everyone, p.named(who, true):
+	switch account := p.account(who); {
+	case p.named(who, false), who.Root && account:
+		return Named
+	case p.everyone, p.named(who, true), account && effect == Deny:
 		return Direct
-	case !p.account(who):
-		return 0
-	case who.Root, effect == Deny:
-		return Direct
+	case account:
+		return Account
 	}
-	return Account
+	return 0
 }
 
 // named reports whether a principal stands in the list itself. roles: a role's name stands for its sessions.
