@@ -77,6 +77,7 @@ type rule uint8
 const (
 	inAnyState rule = iota
 	whenEnabled
+	whenMadeHere // Enabled; a key that is pending import is refused for its origin, not for its state
 	whenImported // with its material: Enabled or Disabled
 	whenNotPendingDeletion
 	whenPendingDeletion
@@ -115,8 +116,8 @@ var stateRules = map[string]rule{
 
 	"CancelKeyDeletion": whenPendingDeletion,
 
-	"EnableKeyRotation":  whenEnabled,
-	"DisableKeyRotation": whenEnabled,
+	"EnableKeyRotation":  whenMadeHere,
+	"DisableKeyRotation": whenMadeHere,
 	"RotateKeyOnDemand":  whenEnabled,
 
 	"ReplicateKey":        whenEnabled,
@@ -160,7 +161,7 @@ func checkState(operation, arn, state string) error {
 		return awsapi.Errorf("KMSInvalidStateException", "%s is pending deletion.", arn)
 	case state == statePendingReplicaDeletion:
 		return awsapi.Errorf("KMSInvalidStateException", "%s is pending replica deletion.", arn)
-	case r == whenNotPendingDeletion, state == stateEnabled:
+	case r == whenNotPendingDeletion, state == stateEnabled, r == whenMadeHere && state == statePendingImport:
 		return nil
 	case state == statePendingImport:
 		return errPendingImport(arn)
