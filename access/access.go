@@ -12,7 +12,7 @@
 // their row's names as associated data, so that whoever can write the database still cannot put one user's secret in
 // another's row. What it cannot see through: whoever holds the root key or this process' memory holds every secret.
 //
-// Secrets leave it in two ways only, Secret.Reveal and the answer to CreateAccessKey.
+// Secrets leave it in two ways only, Secret.Reveal and the answers that make them, to CreateAccessKey and of STS.
 package access
 
 import (

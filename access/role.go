@@ -24,18 +24,18 @@ const (
 
 // A Role is one role of an account, as IAM describes it.
 type Role struct {
-	Path                     string
-	RoleName                 string
-	RoleId                   string
-	Arn                      string
-	CreateDate               float64 // seconds since 1970
-	AssumeRolePolicyDocument string  // who may assume it, as it was put
-	Description              string  `json:",omitempty"`
-	MaxSessionDuration       int     // seconds
+	Path               string
+	RoleName           string
+	RoleId             string
+	Arn                string
+	CreateDate         float64 // seconds since 1970
+	Description        string  `json:",omitempty"`
+	MaxSessionDuration int     // seconds
 
 	// Not in lists. The boundary is a policy document.
-	PermissionsBoundary string `json:",omitempty"`
-	Tags                []Tag  `json:",omitempty"`
+	AssumeRolePolicyDocument string `json:",omitempty"` // who may assume it
+	PermissionsBoundary      string `json:",omitempty"`
+	Tags                     []Tag  `json:",omitempty"`
 }
 
 // CreateRoleInput: names that differ in case only are one name.
@@ -83,7 +83,7 @@ func (g *Guard) CreateRole(ctx context.Context, call *Call, in *CreateRoleInput)
 		return nil, err
 	}
 	r := g.newIdentity(roles, in.RoleName, in.Path)
-	r.trust, r.description, r.boundary = in.AssumeRolePolicyDocument, in.Description, in.PermissionsBoundary
+	r.description, r.boundary = in.Description, in.PermissionsBoundary
 	if r.maxSession = int64(in.MaxSessionDuration); r.maxSession == 0 {
 		r.maxSession = int64(DefaultSession / time.Second)
 	}
@@ -94,31 +94,17 @@ func (g *Guard) CreateRole(ctx context.Context, call *Call, in *CreateRoleInput)
 	if fold(r.name) == EngineRole {
 		return nil, errorf("ValidationException", "The role name %s is the server's own.", r.name)
 	}
-	if err := g.checkPrincipals(ctx, r.trust); err != nil {
+	var err error
+	if r.trust, err = g.pinTrust(ctx, in.AssumeRolePolicyDocument); err != nil {
 		return nil, err
 	}
 	if err := g.create(ctx, r, doing.tags); err != nil {
 		return nil, err
 	}
+	if r.trust, err = g.printTrust(ctx, r); err != nil {
+		return nil, err
+	}
 	return &CreateRoleOutput{Role: r.role()}, nil
-}
-
-// checkPrincipals refuses a trust policy that names principals which do not exist.
-func (g *Guard) checkPrincipals(ctx context.Context, trust string) error {
-	p, err := policy.Parse([]byte(trust), policy.Trust)
-	if err != nil {
-		return errorf("MalformedPolicyDocumentException", "%s", err)
-	}
-	for _, name := range p.Principals() {
-		_, found, err := g.PrincipalID(ctx, name)
-		if err != nil {
-			return err
-		}
-		if !found {
-			return errorf("MalformedPolicyDocumentException", "Invalid principal in policy: %q", name)
-		}
-	}
-	return nil
 }
 
 type GetRoleInput struct{ RoleName string }
@@ -136,6 +122,9 @@ func (in *GetRoleInput) Validate() error {
 func (g *Guard) GetRole(ctx context.Context, call *Call, in *GetRoleInput) (*GetRoleOutput, error) {
 	r, err := g.findIdentity(ctx, call, roles, &intent{operation: "GetRole"}, in.RoleName)
 	if err != nil {
+		return nil, err
+	}
+	if r.trust, err = g.printTrust(ctx, r); err != nil {
 		return nil, err
 	}
 	return &GetRoleOutput{Role: r.role()}, nil
@@ -204,11 +193,12 @@ func (g *Guard) UpdateAssumeRolePolicy(ctx context.Context, call *Call, in *Upda
 	if err != nil {
 		return nil, err
 	}
-	if err := g.checkPrincipals(ctx, in.PolicyDocument); err != nil {
+	trust, err := g.pinTrust(ctx, in.PolicyDocument)
+	if err != nil {
 		return nil, err
 	}
 	err = g.change(ctx, r, "changing trust policy", func(tx *sqldb.Tx) error {
-		_, err := tx.Exec(`UPDATE roles SET trust = $1 WHERE id = $2 AND account = $3`, in.PolicyDocument, r.id, r.account)
+		_, err := tx.Exec(`UPDATE roles SET trust = $1 WHERE id = $2 AND account = $3`, trust, r.id, r.account)
 		return err
 	})
 	if err != nil {
@@ -266,7 +256,7 @@ func (g *Guard) ListRoles(ctx context.Context, call *Call, in *ListRolesInput) (
 	}
 	out := &ListRolesOutput{Roles: make([]Role, len(page)), IsTruncated: next != "", Marker: next}
 	for n, r := range page {
-		r.boundary = ""
+		r.boundary, r.trust = "", ""
 		out.Roles[n] = r.role()
 	}
 	return out, nil

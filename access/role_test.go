@@ -85,6 +85,21 @@ func TestTrustPoliciesNameWhoExists(t *testing.T) {
 		h := open(t, db)
 		admin := h.admin(account)
 		h.role(admin, "first", "")
+		must(h, admin, "CreateUser", h.CreateUser, access.CreateUserInput{UserName: "alice"})
+		const trustAlice = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:user/alice"},"Action":"sts:AssumeRole"}]}`
+		must(h, admin, "UpdateAssumeRolePolicy", h.UpdateAssumeRolePolicy, access.UpdateAssumeRolePolicyInput{RoleName: "first", PolicyDocument: trustAlice})
+		trusts := func() string {
+			return must(h, admin, "GetRole", h.GetRole, access.GetRoleInput{RoleName: "first"}).Role.AssumeRolePolicyDocument
+		}
+		if got := trusts(); got != trustAlice {
+			t.Errorf("the trust policy reads %s", got)
+		}
+		// Whoever is made under the name of one who was deleted is somebody else.
+		must(h, admin, "DeleteUser", h.DeleteUser, access.DeleteUserInput{UserName: "alice"})
+		must(h, admin, "CreateUser", h.CreateUser, access.CreateUserInput{UserName: "alice"})
+		if got := trusts(); strings.Contains(got, "alice") || !strings.Contains(got, `"AWS":"AIDA`) {
+			t.Errorf("after alice was deleted and made anew it reads %s", got)
+		}
 		for principal, known := range map[string]bool{
 			`"*"`: true, `{"AWS": "arn:aws:iam::111122223333:user/admin"}`: true, `{"AWS": "arn:aws:iam::111122223333:role/first"}`: true,
 			`{"AWS": "arn:aws:sts::111122223333:assumed-role/first/session"}`: true, `{"AWS": "arn:aws:iam::111122223333:user/nobody"}`: false,

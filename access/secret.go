@@ -1,6 +1,7 @@
 package access
 
 import (
+	"encoding/xml"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,13 +35,18 @@ func (s Secret) LogValue() slog.Value         { return slog.StringValue(redacted
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 
-// An IssuedSecret is a Secret in the answer to CreateAccessKey, the one time that it leaves the server. It is redacted
+// An IssuedSecret is a Secret in the answer that makes it, the one time that it leaves the server. It is redacted
 // like any other, encoding/json and log handlers included, except to the JSON encoder of the wire.
 type IssuedSecret struct{ Secret }
 
 // MarshalJSONTo writes the secret itself. Only go-json-experiment calls it, which only the wire uses.
 func (s IssuedSecret) MarshalJSONTo(e *jsontext.Encoder) error {
 	return e.WriteToken(jsontext.String(s.Reveal()))
+}
+
+// MarshalXML writes the secret itself, for the answers of STS. Nothing but the wire writes XML.
+func (s IssuedSecret) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
+	return e.EncodeElement(s.Reveal(), start)
 }
 
 // UnmarshalJSON reads the secret in a client of the native API.

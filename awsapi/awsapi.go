@@ -1,11 +1,13 @@
-// Package awsapi speaks the AWS JSON 1.1 protocol over HTTP: it takes a
-// signed POST apart, finds out who sent it, decodes and validates the input,
-// calls the operation, and answers as AWS does. It knows no service: kms,
-// secrets and the native Keyturn API are tables of operations.
+// Package awsapi speaks the AWS JSON 1.1 protocol over HTTP, and for services
+// that are older than that the AWS Query protocol: it takes a signed request
+// apart, finds out who sent it, decodes and validates the input, calls the
+// operation, and answers as AWS does. It knows no service: kms, sts and the
+// native Keyturn API are tables of operations.
 //
-// It promises that an operation runs only for a request whose SigV4 signature
-// covers the host, every x-amz-* header and the body, that is at most five
-// minutes old and whose credential is known; that its input satisfies every
+// It promises that an operation, unless it says that it needs none (Unsigned),
+// runs only for a request whose SigV4 signature covers the host, every x-amz-*
+// header and the body, that is at most five minutes old and whose credential
+// is known; that its input satisfies every
 // constraint of the API model; and that no answer leaves before its outcome
 // is in the audit log. It trusts the access.Guard for credentials, decisions
 // and the log, and the clock for the age of signatures. A replay inside the
@@ -41,12 +43,17 @@ type Service struct {
 	// AlsoSignedAs are further signing names that are accepted: the native API
 	// may be called with a client that can sign for KMS only.
 	AlsoSignedAs []string
+
+	// QueryVersion makes the service speak the Query protocol instead, with
+	// the XML namespace of its answers. It has no TargetPrefix then.
+	QueryVersion, QueryNamespace string
 }
 
 // An Operation is a method of a service and its name on the wire. Op makes it.
 type Operation struct {
 	Name     string
 	readOnly bool
+	unsigned bool
 	serve    func(ctx context.Context, call *access.Call, x *exchange) error
 }
 
@@ -54,6 +61,14 @@ type Operation struct {
 // or it uses a key. The audit log then writes decision and outcome together.
 func (o Operation) ReadOnly() Operation {
 	o.readOnly = true
+	return o
+}
+
+// Unsigned returns the operation marked as one for callers without
+// credentials, who prove who they are in the request itself: the call has no
+// Caller until the operation sets one. Only the Query protocol has such.
+func (o Operation) Unsigned() Operation {
+	o.unsigned = true
 	return o
 }
 
@@ -69,6 +84,7 @@ type Empty struct{}
 // Inputs with a DecodeJSON method, the generated ones, decode and validate
 // themselves. Others are decoded as go-json-experiment does, unknown members
 // refused, and validated with their Validate() error method if they have one.
+// In the Query protocol they are decoded from the form.
 func Op[In, Out any](name string, fn func(ctx context.Context, call *access.Call, in *In) (*Out, error)) Operation {
 	return Operation{Name: name, serve: func(ctx context.Context, call *access.Call, x *exchange) error {
 		in := new(In)
@@ -89,6 +105,9 @@ func Op[In, Out any](name string, fn func(ctx context.Context, call *access.Call
 // read decodes the body into in, a pointer, and leaves the audit log's view of
 // it in the call.
 func (x *exchange) read(call *access.Call, in any) error {
+	if x.form != nil {
+		return x.readForm(call, in)
+	}
 	generated, ok := in.(interface{ DecodeJSON(*Decoder) })
 	if !ok {
 		return x.readPlain(call, in)
@@ -131,6 +150,12 @@ func (x *exchange) readPlain(call *access.Call, in any) error {
 			return serializationError(err)
 		}
 	}
+	return x.validate(call, in)
+}
+
+// validate leaves the audit log's view of an input that is not generated in
+// the call, and has it check itself.
+func (x *exchange) validate(call *access.Call, in any) error {
 	if params, err := json.Marshal(in, json.OmitZeroStructFields(true)); err == nil {
 		call.Params = params // Sensitive members have redacted themselves
 	}
@@ -175,6 +200,9 @@ var reveal = json.WithMarshalers(json.JoinMarshalers(
 // write encodes out, a pointer, into the answer.
 func (x *exchange) write(call *access.Call, out any) error {
 	x.keepResponse(call, out)
+	if x.query {
+		return x.writeXML(call, out)
+	}
 	if g, ok := out.(interface{ AppendJSON([]byte) []byte }); ok {
 		x.answer = g.AppendJSON(x.answer[:0])
 		return nil

@@ -20,11 +20,15 @@ func Compatibility(services []Service) string {
 		}
 		slices.Sort(names)
 		names = slices.Compact(names)
-		fmt.Fprintf(&b, "\n## %s\n\n`X-Amz-Target: %s.<operation>`, signed for `%s`", s.Name, s.TargetPrefix, s.SigningName)
+		call, answer := "X-Amz-Target: "+s.TargetPrefix+".<operation>", codeUnknownOperation
+		if s.QueryVersion != "" {
+			call, answer = "Action=<operation>&Version="+s.QueryVersion, codeInvalidAction
+		}
+		fmt.Fprintf(&b, "\n## %s\n\n`%s`, signed for `%s`", s.Name, call, s.SigningName)
 		for _, also := range s.AlsoSignedAs {
 			fmt.Fprintf(&b, " or `%s`", also)
 		}
-		fmt.Fprintf(&b, ". %d of %d operations exist; the others answer `%s`.\n\n", len(existing), len(names), codeUnknownOperation)
+		fmt.Fprintf(&b, ". %d of %d operations exist; the others answer `%s`.\n\n", len(existing), len(names), answer)
 		b.WriteString("| operation | exists |\n|---|---|\n")
 		for _, name := range names {
 			mark := "yes"

@@ -46,6 +46,7 @@ type Config struct {
 type Handler struct {
 	guard    *access.Guard
 	services map[string]*table // target prefix → service
+	queries  map[string]*table // version → service that speaks the Query protocol
 	now      func() time.Time
 	logger   *slog.Logger
 	maxBody  int64
@@ -66,7 +67,7 @@ type table struct {
 // the program.
 func NewHandler(c Config) *Handler {
 	h := &Handler{
-		guard: c.Guard, services: make(map[string]*table), now: c.Now, logger: c.Logger,
+		guard: c.Guard, services: make(map[string]*table), queries: make(map[string]*table), now: c.Now, logger: c.Logger,
 		maxBody: c.MaxBody, observe: c.Observe, regions: c.Regions,
 	}
 	if h.now == nil {
@@ -90,10 +91,14 @@ func NewHandler(c Config) *Handler {
 		for _, name := range s.Known {
 			t.known[name] = true
 		}
-		if h.services[s.TargetPrefix] != nil {
-			panic("awsapi: two services at " + s.TargetPrefix)
+		tables, at := h.services, s.TargetPrefix
+		if s.QueryVersion != "" {
+			tables, at = h.queries, s.QueryVersion
 		}
-		h.services[s.TargetPrefix] = t
+		if tables[at] != nil {
+			panic("awsapi: two services at " + at)
+		}
+		tables[at] = t
 	}
 	return h
 }
@@ -107,6 +112,10 @@ type exchange struct {
 	scratch   []byte
 	decoder   Decoder
 	signature signature
+
+	query     bool   // the request came in the Query protocol
+	form      *form  // of such a request
+	namespace string // of the answer to it
 }
 
 // keepBuffer is the largest buffer worth keeping for the next request.
@@ -124,6 +133,7 @@ func (x *exchange) release() {
 	}
 	x.decoder.reset(nil)
 	x.signature = signature{}
+	x.query, x.form, x.namespace = false, nil, ""
 	exchanges.Put(x)
 }
 
@@ -137,7 +147,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t, err := h.attempt(call, x, r)
 	var e *Error
 	if err != nil {
-		e = h.answerable(call, t, err)
+		if e = h.answerable(call, t, err); x.query {
+			e = queryError(e)
+		}
 	}
 	if ferr := h.finish(r.Context(), call, e); ferr != nil {
 		h.logger.Error("recording the outcome of a request", "request_id", call.ID, "operation", call.Operation, "error", ferr)
@@ -187,7 +199,11 @@ func (h *Handler) attempt(call *access.Call, x *exchange, r *http.Request) (t *t
 			err = errPanic
 		}
 	}()
-	if r.Method != http.MethodPost || r.URL.Path != "/" && r.URL.Path != "" {
+	root := r.URL.Path == "/" || r.URL.Path == ""
+	if root && first(r, "Content-Type") != contentType && isQuery(r) {
+		return h.attemptQuery(call, x, r)
+	}
+	if r.Method != http.MethodPost || !root {
 		return nil, &Error{Code: codeUnknownOperation, Message: "Operations are called with POST /.", Status: http.StatusNotFound}
 	}
 	if !validContentType(first(r, "Content-Type")) {
@@ -197,7 +213,7 @@ func (h *Handler) attempt(call *access.Call, x *exchange, r *http.Request) (t *t
 	if e != nil {
 		return t, e
 	}
-	if e := h.readBody(x, r); e != nil {
+	if e := h.readBody(x, r, h.maxBody); e != nil {
 		return t, e
 	}
 	if e := h.authenticate(call, t, x, r); e != nil {
@@ -278,9 +294,9 @@ func validName(s string) bool {
 	return true
 }
 
-// readBody reads the whole body into the exchange.
-func (h *Handler) readBody(x *exchange, r *http.Request) *Error {
-	if r.ContentLength > h.maxBody {
+// readBody reads the whole body into the exchange: limit bytes at most.
+func (h *Handler) readBody(x *exchange, r *http.Request, limit int64) *Error {
+	if r.ContentLength > limit {
 		return errTooLarge
 	}
 	if need := int(r.ContentLength) + 1; need > cap(x.body) {
@@ -292,7 +308,7 @@ func (h *Handler) readBody(x *exchange, r *http.Request) *Error {
 		b = b[:len(b)+n]
 		x.body = b
 		switch {
-		case int64(len(b)) > h.maxBody:
+		case int64(len(b)) > limit:
 			return errTooLarge
 		case err == io.EOF:
 			return nil
@@ -413,22 +429,27 @@ func (h *Handler) finish(ctx context.Context, call *access.Call, e *Error) (err 
 
 var (
 	contentTypeHeader  = []string{contentType}
+	xmlTypeHeader      = []string{"text/xml"}
 	cacheControlHeader = []string{"no-cache, no-store, must-revalidate, private"}
 )
 
 func (h *Handler) respond(w http.ResponseWriter, call *access.Call, x *exchange, e *Error) {
 	header := w.Header()
 	header["Content-Type"] = contentTypeHeader
+	if x.query {
+		header["Content-Type"] = xmlTypeHeader
+	}
 	header["Cache-Control"] = cacheControlHeader
 	header["X-Amzn-Requestid"] = []string{call.ID}
 	status := http.StatusOK
 	if e != nil {
 		clear(x.answer)
-		x.answer = append(x.answer[:0], `{"__type":`...)
-		x.answer = AppendString(x.answer, e.Code)
-		x.answer = append(x.answer, `,"message":`...)
-		x.answer = append(AppendString(x.answer, e.Message), '}')
-		header["X-Amzn-Errortype"] = []string{e.Code}
+		if x.query {
+			x.writeFault(call, e)
+		} else {
+			x.writeError(e)
+			header["X-Amzn-Errortype"] = []string{e.Code}
+		}
 		status = e.Status
 		if status == http.StatusRequestEntityTooLarge || status == http.StatusRequestTimeout {
 			header["Connection"] = []string{"close"}
@@ -436,6 +457,14 @@ func (h *Handler) respond(w http.ResponseWriter, call *access.Call, x *exchange,
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write(x.answer) // an error means that the client has gone
+}
+
+// writeError encodes an error.
+func (x *exchange) writeError(e *Error) {
+	x.answer = append(x.answer[:0], `{"__type":`...)
+	x.answer = AppendString(x.answer, e.Code)
+	x.answer = append(x.answer, `,"message":`...)
+	x.answer = append(AppendString(x.answer, e.Message), '}')
 }
 
 // tell reports the request for metrics. Names that do not exist are left out:

@@ -26,6 +26,17 @@ func (d *Decoder) violate(name, value, rule string) {
 	d.violations = append(d.violations, violation{string(d.path) + name, value, rule})
 }
 
+// Missing notes that a required member was not given.
+func (d *Decoder) Missing(name string) { d.violate(name, "null", "Member must not be null") }
+
+// Err returns what was noted so far, in AWS's words; nil when it is nothing.
+func (d *Decoder) Err() error {
+	if e := d.validationError(); e != nil {
+		return e
+	}
+	return nil
+}
+
 // validationError words the violations as AWS does; nil when there are none.
 func (d *Decoder) validationError() *Error {
 	n := len(d.violations)

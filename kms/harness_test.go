@@ -49,8 +49,8 @@ type node struct {
 	clock       *clock
 	logs        *bytes.Buffer
 	log         *audit.Log
-	trail       string // the folder of the audit log
-	*sdk.Client        // of the root user of account
+	auditDir    string
+	*sdk.Client // of the root user of account
 }
 
 // options change a node before it starts.
@@ -62,22 +62,21 @@ type options struct {
 
 func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 	t.Helper()
-	n := &node{t: t, db: db, clock: newClock(), logs: new(bytes.Buffer)}
+	n := &node{t: t, db: db, clock: newClock(), logs: new(bytes.Buffer), auditDir: t.TempDir()}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the node's log:\n%s", n.logs)
 		}
 	})
 	if o.root == nil {
-		o.root = software.RootKeyFile(filepath.Join(t.TempDir(), "root.key"))
+		o.root = rootKeyFile(t)
 	}
 	store, err := software.Open(ctx, db, o.root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	n.trail = t.TempDir()
-	log, err := audit.Open(ctx, n.trail, nil, "test", audit.Options{Sync: audit.Interval})
+	log, err := audit.Open(ctx, n.auditDir, nil, "test", audit.Options{Sync: audit.Interval})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,6 +112,10 @@ func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 	n.handler = awsapi.NewHandler(awsapi.Config{Guard: n.guard, Services: []awsapi.Service{n.service.API()}, Logger: logger})
 	n.Client = n.as(account, "", "")
 	return n
+}
+
+func rootKeyFile(t testing.TB) software.RootKey {
+	return software.RootKeyFile(filepath.Join(t.TempDir(), "root.key"))
 }
 
 // each runs a test on a fresh node over each engine.

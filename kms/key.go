@@ -36,7 +36,9 @@ type keyRow struct {
 	onDemand     int64         // rotations by RotateKeyOnDemand so far
 	gen          int64
 
-	kin []string // the Regions of a Multi-Region key, sorted, where they were read: see readKin
+	imports  []*materialRow // of a key with imported material, by seq: see readImports
+	usableTo int64          // µs, when the first of them expires that the key cannot do without; 0: none does
+	kin      []string       // the Regions of a Multi-Region key, sorted, where they were read: see readKin
 }
 
 const keyColumns = `arn, account, region, key_id, spec, key_usage, origin, manager, primary_region, state, description, policy,
@@ -81,7 +83,11 @@ func (s *Service) complete(ctx context.Context, k *keyRow) (err error) {
 	// The databases do not agree on the order of text.
 	slices.Sort(k.aliases)
 	slices.SortFunc(k.tags, func(a, b Tag) int { return strings.Compare(a.TagKey, b.TagKey) })
-	return rows.Err()
+	if err := rows.Err(); err != nil || k.origin != OriginTypeExternal {
+		return err
+	}
+	rows.Close()
+	return s.readImports(ctx, k)
 }
 
 func micros(t time.Time) int64      { return t.UnixMicro() }
@@ -157,11 +163,11 @@ const attempts = 10
 // now. fn may add statements; it may run more than once. The returned row is
 // the one from before the change.
 func (s *Service) change(ctx context.Context, call *access.Call, r *request, fn func(tx *sqldb.Tx, k *keyRow) error) (*keyRow, error) {
-	return s.changePrepared(ctx, call, r, func(*keyRow) error { return nil }, fn)
+	return s.changePrepared(ctx, call, r, func(k *keyRow) error { return checkState(r.operation, k.arn, k.state) }, fn)
 }
 
-// changePrepared is change with something to do between the checks and the
-// transaction, like reading what belongs to others.
+// changePrepared is change with more between the permission and the transaction
+// than the question for the state, which prepare asks too.
 func (s *Service) changePrepared(ctx context.Context, call *access.Call, r *request, prepare func(k *keyRow) error,
 	fn func(tx *sqldb.Tx, k *keyRow) error,
 ) (*keyRow, error) {
@@ -172,9 +178,6 @@ func (s *Service) changePrepared(ctx context.Context, call *access.Call, r *requ
 	for range attempts {
 		var k *keyRow
 		if k, err = s.findKey(ctx, call, r, n); err != nil {
-			return nil, err
-		}
-		if err = checkState(r.operation, k.arn, k.state); err != nil {
 			return nil, err
 		}
 		if err = prepare(k); err != nil {
@@ -251,6 +254,7 @@ func (k *keyRow) metadata() *KeyMetadata {
 	if multi {
 		m.MultiRegionConfiguration = k.configuration()
 	}
+	k.describeImports(m)
 	switch algorithms := k.spec.Algorithms(k.usage); k.usage {
 	case KeyUsageTypeSignVerify:
 		m.SigningAlgorithms = algorithms

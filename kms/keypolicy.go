@@ -144,6 +144,9 @@ func (s *Service) PutKeyPolicy(ctx context.Context, call *access.Call, in *PutKe
 	r := &request{operation: "PutKeyPolicy", keyID: in.KeyId, bypass: in.BypassPolicyLockoutSafetyCheck}
 	var stored string
 	prepare := func(k *keyRow) (err error) {
+		if err := checkState(r.operation, k.arn, k.state); err != nil {
+			return err
+		}
 		if err := checkPolicyName(in.PolicyName); err != nil {
 			return err
 		}

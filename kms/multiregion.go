@@ -164,7 +164,7 @@ func (s *Service) replicaOf(primary *keyRow, in *ReplicateKeyRequest) *keyRow {
 	k.description, k.created, k.gen = in.Description, micros(s.now()), 1
 	k.policy, k.tags, k.aliases = nil, nil, nil
 	if k.origin == OriginTypeExternal {
-		k.state = KeyStatePendingImport
+		k.state = statePendingImport
 	}
 	return &k
 }
@@ -190,11 +190,14 @@ func (s *Service) storeReplica(ctx context.Context, primary, replica *keyRow, ta
 			return err
 		}
 		_, err = tx.Exec(`INSERT INTO kms_materials (key_arn, material_id, handle, created_at, seq, state, import_state, description,
-				fingerprint, rotated_at, rotation_type, rotation_token)
+				rotated_at, rotation_type, rotation_token)
 			SELECT CAST($2 AS TEXT), material_id, `+handle+`, created_at, seq, state, `+imported+`, description,
-				fingerprint, rotated_at, rotation_type, rotation_token
+				rotated_at, rotation_type, rotation_token
 			FROM kms_materials WHERE key_arn = $1`, primary.arn, replica.arn)
-		return err
+		if err != nil {
+			return err
+		}
+		return settlePending(tx, replica.account, replica.id)
 	})
 	if sqldb.IsUniqueViolation(err) {
 		return awsapi.Errorf("AlreadyExistsException", "A key %s of the multi-Region key exists in %s already.", replica.arn, replica.region)

@@ -51,6 +51,17 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("UntagResource", s.UntagResource),
 			awsapi.Op("ListResourceTags", s.ListResourceTags).ReadOnly(),
 
+			awsapi.Op("GetParametersForImport", s.GetParametersForImport).ReadOnly(),
+			awsapi.Op("ImportKeyMaterial", s.ImportKeyMaterial),
+			awsapi.Op("DeleteImportedKeyMaterial", s.DeleteImportedKeyMaterial),
+
+			awsapi.Op("CreateCustomKeyStore", s.CreateCustomKeyStore),
+			awsapi.Op("DescribeCustomKeyStores", s.DescribeCustomKeyStores).ReadOnly(),
+			awsapi.Op("UpdateCustomKeyStore", s.UpdateCustomKeyStore),
+			awsapi.Op("ConnectCustomKeyStore", s.ConnectCustomKeyStore),
+			awsapi.Op("DisconnectCustomKeyStore", s.DisconnectCustomKeyStore),
+			awsapi.Op("DeleteCustomKeyStore", s.DeleteCustomKeyStore),
+
 			awsapi.Op("Sign", s.Sign).ReadOnly(),
 			awsapi.Op("Verify", s.Verify).ReadOnly(),
 			awsapi.Op("GetPublicKey", s.GetPublicKey).ReadOnly(),

@@ -374,7 +374,7 @@ type trailRecord struct {
 func (n *node) records(event string) []trailRecord {
 	n.t.Helper()
 	var all []trailRecord
-	files := must[[]string](n.t)(filepath.Glob(filepath.Join(n.trail, "*.jsonl")))
+	files := must[[]string](n.t)(filepath.Glob(filepath.Join(n.auditDir, "*.jsonl")))
 	for _, file := range files {
 		for line := range bytes.Lines(must[[]byte](n.t)(os.ReadFile(file))) {
 			var r trailRecord

@@ -147,8 +147,8 @@ const (
 )
 
 // Run does the work that no request does, until ctx ends: keys whose date of
-// deletion has come are destroyed, last uses are written down, idle snapshots
-// are dropped. It returns nil after a last flush. Any number of nodes may run
+// deletion has come are destroyed, imported material whose time is over is
+// taken away, last uses are written down, idle snapshots are dropped. It returns nil after a last flush. Any number of nodes may run
 // it. Errors are logged and tried again at the next tick.
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(tickInterval)
@@ -170,11 +170,15 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// RunOnce is one turn of Run. worked is whether a key was destroyed, or came
-// nearer to it.
+// RunOnce is one turn of Run. worked is whether a key or a material was
+// destroyed, or came nearer to it.
 func (s *Service) RunOnce(ctx context.Context) (worked bool, err error) {
 	s.snapshots.dropIdle(s.now())
-	flushErr := s.flushUsage(ctx)
-	worked, err = s.deleteDue(ctx)
-	return worked, errors.Join(flushErr, err)
+	errs := []error{s.flushUsage(ctx)}
+	for _, do := range []func(context.Context) (bool, error){s.deleteDue, s.expireDue, s.destroyCondemned} {
+		did, err := do(ctx)
+		worked = worked || did
+		errs = append(errs, err)
+	}
+	return worked, errors.Join(errs...)
 }

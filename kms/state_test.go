@@ -296,7 +296,8 @@ const (
 func TestEveryOperationInEveryState(t *testing.T) {
 	rules := kms.StateRules()
 	for _, op := range rules {
-		if _, ok := everyOperation[op]; !ok {
+		_, ok := everyOperation[op]
+		if _, imports := importOperations[op]; !ok && !imports {
 			t.Errorf("%s has a rule and no test", op)
 		}
 	}

@@ -37,7 +37,7 @@ func IssuerName(issuer string) string {
 func (p *principals) addFederated(text string) (problem string) {
 	a, err := arn.Parse(text)
 	if err != nil || a.Service != "iam" || a.Region != "" || a.Account == "" || !strings.HasPrefix(a.Resource, providerPrefix) ||
-		!isIssuer(a.Resource[len(providerPrefix):]) {
+		!IsIssuer(a.Resource[len(providerPrefix):]) {
 		return "is not an OIDC provider: give its ARN, like arn:aws:iam::111122223333:oidc-provider/issuer.example.com/path"
 	}
 	p.federated = append(p.federated, text)
@@ -56,7 +56,7 @@ func (p *principals) viaProvider(who *Principal, effect Effect) Via {
 // federatedKey reads the name of a condition key about a web identity, like "token.actions.githubusercontent.com:sub".
 func federatedKey(text string) (Key, bool) {
 	at := strings.LastIndexByte(text, ':')
-	if at < 0 || !isIssuer(text[:at]) {
+	if at < 0 || !IsIssuer(text[:at]) {
 		return Key{}, false
 	}
 	for _, n := range [...]KeyName{OIDCAudience, OIDCMethods, OIDCSubject} {
@@ -67,8 +67,9 @@ func federatedKey(text string) (Key, bool) {
 	return Key{}, false
 }
 
-// isIssuer keeps what passes for the name of an issuer apart from the vendors of other condition keys, which have no dot.
-func isIssuer(text string) bool {
+// IsIssuer reports whether a text passes for the name of an issuer. A dot in its host keeps it apart from the vendors of other
+// condition keys, which have none.
+func IsIssuer(text string) bool {
 	host, _, _ := strings.Cut(text, "/")
 	return strings.Contains(host, ".") && only(text, ".-_~:/%") && len(text) <= 255
 }

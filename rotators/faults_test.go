@@ -213,9 +213,10 @@ func (h *house) crowd(n int) {
 	h.t.Helper()
 	key := h.key(types.KeySpecHmac256, types.KeyUsageTypeGenerateVerifyMac)
 	check(h.t, h.db.Write(h.t.Context(), func(tx *sqldb.Tx) error {
-		if _, err := tx.Exec(`INSERT INTO kms_keys WITH RECURSIVE n(i) AS (SELECT CAST(100000000001 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < $2)
+		if _, err := tx.Exec(`INSERT INTO kms_keys (arn, account, region, key_id, spec, key_usage, origin, state, description, policy, material_id, created_at, gen)
+			WITH RECURSIVE n(i) AS (SELECT CAST(100000000001 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < $2)
 			SELECT substr(arn, 1, length(arn) - 12) || i, account, region, substr(key_id, 1, 24) || i, spec, key_usage, origin, state, description, policy,
-			material_id, created_at, deletion_at, deletion_days, due_seen_at, gen FROM kms_keys, n WHERE arn = $1`, key, 100000000000+n); err != nil {
+			material_id, created_at, gen FROM kms_keys, n WHERE arn = $1`, key, 100000000000+n); err != nil {
 			return err
 		}
 		_, err := tx.Exec(`INSERT INTO kms_tags SELECT arn, 'keyturn:rotation', 'another-' || arn FROM kms_keys WHERE description = $1 AND arn <> $2`,

@@ -59,6 +59,9 @@ type Config struct {
 		SelfSigned  bool   `yaml:"selfSigned"`  // make one in Data and use it
 	} `yaml:"tls"`
 
+	// OIDC lists the issuers whose tokens AssumeRoleWithWebIdentity believes.
+	OIDC []Issuer `yaml:"oidc"`
+
 	// Targets are the places beside the server itself where keys turn.
 	Targets []Target `yaml:"targets"`
 
@@ -83,6 +86,15 @@ type Target struct {
 	// Accounts of this server whose policies may name the target; default: the
 	// server's own account alone.
 	Accounts []string `yaml:"accounts"`
+}
+
+// Issuer is an OpenID Connect provider. Which roles its users may assume is for
+// the roles' trust policies to say.
+type Issuer struct {
+	URL       string   `yaml:"issuer"`    // as it stands in its tokens
+	Audiences []string `yaml:"audiences"` // for whom tokens must be made
+	JWKS      string   `yaml:"jwks"`      // file of its keys; default: fetched from the issuer
+	CA        string   `yaml:"ca"`        // PEM file of certificates to trust when fetching; default: the system's
 }
 
 // DevCredential is a fixed credential of an account's root user.

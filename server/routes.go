@@ -9,17 +9,18 @@ import (
 	"github.com/keyturn/keyturn/awsapi"
 	"github.com/keyturn/keyturn/kms"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/sts"
 )
 
 // Services is the API that a server has, as docs/compatibility.md prints it. The
 // operations are there to be counted, not called: nothing stands behind them.
 func Services() []awsapi.Service {
-	return []awsapi.Service{(*kms.Service)(nil).API(), nativeService(nil, nil)}
+	return []awsapi.Service{(*kms.Service)(nil).API(), (*sts.Service)(nil).API(), nativeService(nil, nil)}
 }
 
 // services is the API as it is served.
 func (s *Server) services() []awsapi.Service {
-	return []awsapi.Service{s.kms.API(), nativeService(s.rotation, s.guard)}
+	return []awsapi.Service{s.kms.API(), s.sts.API(), nativeService(s.rotation, s.guard)}
 }
 
 // nativeService is Keyturn's own API: what AWS has no operation for.

@@ -33,6 +33,7 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotators"
 	"github.com/keyturn/keyturn/sqldb"
+	"github.com/keyturn/keyturn/sts"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -44,6 +45,7 @@ type Server struct {
 	store    *software.Store
 	guard    *access.Guard
 	kms      *kms.Service
+	sts      *sts.Service
 	rotation *rotation.Service
 	handler  http.Handler
 	metrics  *metrics
@@ -95,6 +97,9 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.sts, err = c.openSTS(s.guard); err != nil {
+		return nil, &configError{err}
+	}
 	if err := s.openRotation(ctx); err != nil {
 		return nil, err
 	}
@@ -105,6 +110,14 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	}
 	s.handler = s.routes()
 	return s, nil
+}
+
+func (c *Config) openSTS(guard *access.Guard) (*sts.Service, error) {
+	issuers := make([]sts.Issuer, len(c.OIDC))
+	for n, i := range c.OIDC {
+		issuers[n] = sts.Issuer(i)
+	}
+	return sts.New(sts.Config{Guard: guard, Issuers: issuers, Now: c.Now, Logger: c.Logger})
 }
 
 // openRotation makes the engine and its operations.
