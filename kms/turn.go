@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/keyturn/keyturn/access"
-	"github.com/keyturn/keyturn/awsapi"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/sqldb"
 )
@@ -77,6 +76,9 @@ func (s *Service) PrepareMaterial(ctx context.Context, keyARN, token string) (ma
 			return err
 		}
 		pending, err := k.pendingMaterial(tx, micros(s.now()))
+		if err == nil && pending == "" && k.origin == OriginTypeExternal {
+			err = fmt.Errorf("no imported material of %s is pending: %w", keyARN, ErrNoMaterial)
+		}
 		if err != nil {
 			return err
 		}
@@ -110,18 +112,15 @@ func claim(tx *sqldb.Tx, k *keyRow) error {
 	return err
 }
 
-// pendingMaterial returns the material that waits to become the current one; ""
-// if there is none and one may be made.
+// pendingMaterial returns the material that waits to become the current one, ""
+// if there is none.
 func (k *keyRow) pendingMaterial(tx *sqldb.Tx, now int64) (id string, err error) {
 	err = tx.QueryRow(`SELECT material_id FROM kms_materials
 		WHERE key_arn = $1 AND state = 'PENDING_ROTATION' AND handle IS NOT NULL AND (valid_to IS NULL OR valid_to > $2)`, k.arn, now).Scan(&id)
-	if !errors.Is(err, sql.ErrNoRows) {
-		return id, err
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
 	}
-	if k.origin == OriginTypeExternal {
-		return "", awsapi.Errorf("KMSInvalidStateException", "%s has no imported key material that is pending rotation.", k.arn)
-	}
-	return "", nil
+	return id, err
 }
 
 // insertForKin stores a new material of the key and all its Multi-Region kin.
