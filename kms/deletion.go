@@ -223,13 +223,13 @@ func (s *Service) beginDestruction(ctx context.Context, k dueKey, now int64) (bo
 			return err
 		}
 		began = true
+		if err := settlePending(tx, k.account, k.id); err != nil {
+			return err
+		}
 		if turner := s.rotations.Load(); turner != nil {
 			if err := (*turner).ForgetKey(tx, k.arn); err != nil {
 				return err
 			}
-		}
-		if err := settlePending(tx, k.account, k.id); err != nil {
-			return err
 		}
 		return forget(tx, k.arn)
 	})

@@ -1,5 +1,11 @@
 package kms
 
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
 // For tests that hold the tables and parsers against their promises.
 
 func StateRules() []string {
@@ -42,4 +48,27 @@ func (c *cache[N, T]) size() int {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return len(c.entries)
+}
+
+// NewTally returns a tally of one scope with a limit.
+func NewTally(limit int) func(now time.Time, count func() int) error {
+	t := new(tally)
+	return func(now time.Time, count func() int) error {
+		return t.admit("x", limit, now, func(int) (int, error) { return count(), nil })
+	}
+}
+
+// RateBuckets returns how many buckets there are.
+func (s *Service) RateBuckets() int { return len(s.rates.buckets) }
+
+// UnknownRates returns the rates that are neither of an operation nor of a class.
+func UnknownRates() (unknown []string) {
+	for name := range awsRates {
+		ok := slices.Contains(apiOperations, name)
+		class := name == rateSymmetric || name == rateRSA || name == rateECC || strings.HasPrefix(name, ratePair)
+		if ok == class || ok && usageFor[name] != "" {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
 }

@@ -163,11 +163,11 @@ const attempts = 10
 // now. fn may add statements; it may run more than once. The returned row is
 // the one from before the change.
 func (s *Service) change(ctx context.Context, call *access.Call, r *request, fn func(tx *sqldb.Tx, k *keyRow) error) (*keyRow, error) {
-	return s.changePrepared(ctx, call, r, func(k *keyRow) error { return checkState(r.operation, k.arn, k.state) }, fn)
+	return s.changePrepared(ctx, call, r, func(*keyRow) error { return nil }, fn)
 }
 
-// changePrepared is change with more between the permission and the transaction
-// than the question for the state, which prepare asks too.
+// changePrepared is change with something to do between the checks and the
+// transaction, like reading what belongs to others.
 func (s *Service) changePrepared(ctx context.Context, call *access.Call, r *request, prepare func(k *keyRow) error,
 	fn func(tx *sqldb.Tx, k *keyRow) error,
 ) (*keyRow, error) {
@@ -178,6 +178,9 @@ func (s *Service) changePrepared(ctx context.Context, call *access.Call, r *requ
 	for range attempts {
 		var k *keyRow
 		if k, err = s.findKey(ctx, call, r, n); err != nil {
+			return nil, err
+		}
+		if err = checkState(r.operation, k.arn, k.state); err != nil {
 			return nil, err
 		}
 		if err = prepare(k); err != nil {

@@ -35,7 +35,7 @@ func (s *Service) newKeyPolicy(ctx context.Context, call *access.Call, r *reques
 	if document == "" {
 		return defaultPolicy(k.account), nil
 	}
-	if most := policy.MaxResourceBytes; len(document) > most {
+	if most := s.quotas.PolicyBytes; len(document) > most {
 		return "", awsapi.Errorf("LimitExceededException", "A key policy has at most %d bytes, not %d", most, len(document))
 	}
 	stored, err := s.pinPrincipals(ctx, document)
@@ -144,9 +144,6 @@ func (s *Service) PutKeyPolicy(ctx context.Context, call *access.Call, in *PutKe
 	r := &request{operation: "PutKeyPolicy", keyID: in.KeyId, bypass: in.BypassPolicyLockoutSafetyCheck}
 	var stored string
 	prepare := func(k *keyRow) (err error) {
-		if err := checkState(r.operation, k.arn, k.state); err != nil {
-			return err
-		}
 		if err := checkPolicyName(in.PolicyName); err != nil {
 			return err
 		}

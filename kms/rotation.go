@@ -83,17 +83,6 @@ func (k *keyFacts) rotates(operation string) error {
 	return nil
 }
 
-// changeRotation is change for a key that can turn; whether it can comes before
-// its state.
-func (s *Service) changeRotation(ctx context.Context, call *access.Call, r *request, fn func(tx *sqldb.Tx, k *keyRow) error) (*keyRow, error) {
-	return s.changePrepared(ctx, call, r, func(k *keyRow) error {
-		if err := k.rotates(r.operation); err != nil {
-			return err
-		}
-		return checkState(r.operation, k.arn, k.state)
-	}, fn)
-}
-
 // turnsAs is the ARN by which Rotations knows a key.
 func (k *keyFacts) turnsAs() string {
 	if k.multiRegion() {
@@ -115,7 +104,10 @@ func (s *Service) EnableKeyRotation(ctx context.Context, call *access.Call, in *
 			"Member must have value greater than or equal to %d", days, least)
 	}
 	r := &request{operation: "EnableKeyRotation", keyID: in.KeyId, rotationPeriodInDays: days}
-	_, err := s.changeRotation(ctx, call, r, func(tx *sqldb.Tx, k *keyRow) error {
+	_, err := s.change(ctx, call, r, func(tx *sqldb.Tx, k *keyRow) error {
+		if err := k.rotates(r.operation); err != nil {
+			return err
+		}
 		turner, err := s.turner()
 		if err != nil || k.rotationDays == int64(days) {
 			return err
@@ -130,7 +122,10 @@ func (s *Service) EnableKeyRotation(ctx context.Context, call *access.Call, in *
 
 // DisableKeyRotation ends automatic rotation. A rotation on demand goes on.
 func (s *Service) DisableKeyRotation(ctx context.Context, call *access.Call, in *DisableKeyRotationRequest) (*awsapi.Empty, error) {
-	_, err := s.changeRotation(ctx, call, &request{operation: "DisableKeyRotation", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
+	_, err := s.change(ctx, call, &request{operation: "DisableKeyRotation", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
+		if err := k.rotates("DisableKeyRotation"); err != nil {
+			return err
+		}
 		turner, err := s.turner()
 		if err != nil || k.rotationDays == 0 {
 			return err
@@ -185,7 +180,10 @@ func (s *Service) GetKeyRotationStatus(ctx context.Context, call *access.Call, i
 // RotateKeyOnDemand begins a rotation. It answers at once; the material turns
 // soon after.
 func (s *Service) RotateKeyOnDemand(ctx context.Context, call *access.Call, in *RotateKeyOnDemandRequest) (*RotateKeyOnDemandResponse, error) {
-	k, err := s.changeRotation(ctx, call, &request{operation: "RotateKeyOnDemand", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
+	k, err := s.change(ctx, call, &request{operation: "RotateKeyOnDemand", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
+		if err := k.rotates("RotateKeyOnDemand"); err != nil {
+			return err
+		}
 		turner, err := s.turner()
 		if err != nil {
 			return err
