@@ -5,7 +5,7 @@ import "github.com/keyturn/keyturn/awsapi"
 // API returns the operations for awsapi.NewHandler. What the model knows and
 // this table does not answers UnknownOperationException.
 func (s *Service) API() awsapi.Service {
-	return awsapi.Service{
+	api := awsapi.Service{
 		Name:         "kms",
 		SigningName:  apiSigningName,
 		TargetPrefix: apiTargetPrefix,
@@ -21,8 +21,13 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("DisableKey", s.DisableKey),
 			awsapi.Op("ScheduleKeyDeletion", s.ScheduleKeyDeletion),
 			awsapi.Op("CancelKeyDeletion", s.CancelKeyDeletion),
-			awsapi.Op("GetKeyRotationStatus", s.GetKeyRotationStatus).ReadOnly(),
 			awsapi.Op("GetKeyLastUsage", s.GetKeyLastUsage).ReadOnly(),
+
+			awsapi.Op("EnableKeyRotation", s.EnableKeyRotation),
+			awsapi.Op("DisableKeyRotation", s.DisableKeyRotation),
+			awsapi.Op("GetKeyRotationStatus", s.GetKeyRotationStatus).ReadOnly(),
+			awsapi.Op("RotateKeyOnDemand", s.RotateKeyOnDemand),
+			awsapi.Op("ListKeyRotations", s.ListKeyRotations).ReadOnly(),
 
 			awsapi.Op("ReplicateKey", s.ReplicateKey),
 			awsapi.Op("UpdatePrimaryRegion", s.UpdatePrimaryRegion),
@@ -75,4 +80,10 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("GenerateRandom", s.GenerateRandom).ReadOnly(),
 		},
 	}
+	if s.rates != nil {
+		for i, op := range api.Operations {
+			api.Operations[i] = op.Before(s.admit)
+		}
+	}
+	return api
 }

@@ -94,6 +94,7 @@ var stateRules = map[string]rule{
 	"ListAliases":          inAnyState,
 	"DeleteAlias":          inAnyState,
 	"GetKeyRotationStatus": inAnyState,
+	"ListKeyRotations":     inAnyState,
 	"GetKeyLastUsage":      inAnyState,
 	"ListGrants":           inAnyState,
 	"RetireGrant":          inAnyState,
@@ -113,6 +114,10 @@ var stateRules = map[string]rule{
 	"DeleteImportedKeyMaterial": inAnyState,
 
 	"CancelKeyDeletion": whenPendingDeletion,
+
+	"EnableKeyRotation":  whenEnabled,
+	"DisableKeyRotation": whenEnabled,
+	"RotateKeyOnDemand":  whenEnabled,
 
 	"ReplicateKey":        whenEnabled,
 	"UpdatePrimaryRegion": whenEnabled,
