@@ -42,7 +42,7 @@ driver = create_clidriver()
 # What is loaded late is loaded now: by a command that cannot go anywhere, for there are no credentials yet. Version 2
 # starts threads for a command, which a fork would not have; it only loads what it needs.
 if awscli.__version__.startswith("1."):
-    driver.main(["--region", "us-east-1", "kms", "list-keys"])
+    driver.main(["--region", "us-east-1", "--endpoint-url", "http://127.0.0.1:1", "kms", "list-keys"])
 else:
     driver.session.create_client("kms", region_name="us-east-1", aws_access_key_id="none", aws_secret_access_key="none")
 # To look for garbage, each fork would copy all that was loaded.
