@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyturn/keyturn/arn"
 	"github.com/keyturn/keyturn/policy"
 )
 
@@ -49,6 +50,11 @@ func (c *conditions) Values(k policy.Key, dst []string) ([]string, bool) {
 		return append(dst, call.Via...), len(call.Via) > 0
 	case policy.AWSCalledViaFirst, policy.AWSCalledViaLast, policy.KMSViaService:
 		return call.viaValues(k, dst)
+	case policy.AWSSourceARN:
+		return one(dst, call.SourceARN)
+	case policy.AWSSourceAccount:
+		source, _ := arn.Parse(call.SourceARN)
+		return one(dst, source.Account)
 	case policy.AWSReferer:
 		return dst, false // nothing here has one
 

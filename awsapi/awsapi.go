@@ -76,6 +76,19 @@ func (o Operation) Unsigned() Operation {
 	return o
 }
 
+// Before returns the operation with something that is asked first, when it is
+// known who calls: an error is the answer.
+func (o Operation) Before(ask func(ctx context.Context, call *access.Call) error) Operation {
+	serve := o.serve
+	o.serve = func(ctx context.Context, call *access.Call, x *exchange) error {
+		if err := ask(ctx, call); err != nil {
+			return err
+		}
+		return serve(ctx, call, x)
+	}
+	return o
+}
+
 // Empty is the output of operations that answer with an empty body.
 type Empty struct{}
 

@@ -21,6 +21,7 @@ import (
 	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/awsapi"
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/keystore/keystoretest"
 	"github.com/keyturn/keyturn/keystore/software"
 	"github.com/keyturn/keyturn/kms"
 	"github.com/keyturn/keyturn/sqldb"
@@ -44,6 +45,7 @@ type node struct {
 	handler     http.Handler
 	clock       *clock
 	logs        *bytes.Buffer
+	auditDir    string
 	*sdk.Client // of the root user of account
 }
 
@@ -56,21 +58,21 @@ type options struct {
 
 func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 	t.Helper()
-	n := &node{t: t, db: db, clock: newClock(), logs: new(bytes.Buffer)}
+	n := &node{t: t, db: db, clock: newClock(), logs: new(bytes.Buffer), auditDir: t.TempDir()}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the node's log:\n%s", n.logs)
 		}
 	})
 	if o.root == nil {
-		o.root = software.RootKeyFile(filepath.Join(t.TempDir(), "root.key"))
+		o.root = rootKeyFile(t)
 	}
 	store, err := software.Open(ctx, db, o.root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	log, err := audit.Open(ctx, t.TempDir(), nil, "test", audit.Options{Sync: audit.Interval})
+	log, err := audit.Open(ctx, n.auditDir, nil, "test", audit.Options{Sync: audit.Interval})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,9 +82,9 @@ func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(&lockedWriter{w: n.logs}, nil))
-	c := kms.Config{DB: db, Guard: n.guard, Backend: store, Sealer: store.Sealer("kms"), Now: n.clock.now, Logger: logger, DeletionGrace: -1}
+	c := kms.Config{DB: db, Guard: n.guard, Backend: keystoretest.KnownRSA(store), Sealer: store.Sealer("kms"), Now: n.clock.now, Logger: logger, DeletionGrace: -1}
 	if o.backend != nil {
-		c.Backend = o.backend(store)
+		c.Backend = o.backend(c.Backend)
 	}
 	if o.config != nil {
 		o.config(&c)
@@ -94,6 +96,10 @@ func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 	n.handler = awsapi.NewHandler(awsapi.Config{Guard: n.guard, Services: []awsapi.Service{n.service.API()}, Logger: logger})
 	n.Client = n.as(account, "", "")
 	return n
+}
+
+func rootKeyFile(t testing.TB) software.RootKey {
+	return software.RootKeyFile(filepath.Join(t.TempDir(), "root.key"))
 }
 
 // each runs a test on a fresh node over each engine.

@@ -37,7 +37,9 @@ type keyRow struct {
 	onDemand     int64         // rotations by RotateKeyOnDemand so far
 	gen          int64
 
-	kin []string // the Regions of a Multi-Region key, sorted, where they were read: see readKin
+	imports  []*materialRow // of a key with imported material, by seq: see readImports
+	usableTo int64          // µs, when the first of them expires that the key cannot do without; 0: none does
+	kin      []string       // the Regions of a Multi-Region key, sorted, where they were read: see readKin
 }
 
 const keyColumns = `arn, account, region, key_id, spec, key_usage, origin, manager, primary_region, state, description, policy,
@@ -82,7 +84,11 @@ func (s *Service) complete(ctx context.Context, k *keyRow) (err error) {
 	// The databases do not agree on the order of text.
 	slices.Sort(k.aliases)
 	slices.SortFunc(k.tags, func(a, b Tag) int { return strings.Compare(a.TagKey, b.TagKey) })
-	return rows.Err()
+	if err := rows.Err(); err != nil || k.origin != OriginTypeExternal {
+		return err
+	}
+	rows.Close()
+	return s.readImports(ctx, k)
 }
 
 func micros(t time.Time) int64      { return t.UnixMicro() }
@@ -252,6 +258,7 @@ func (k *keyRow) metadata() *KeyMetadata {
 	if multi {
 		m.MultiRegionConfiguration = k.configuration()
 	}
+	k.describeImports(m)
 	switch algorithms := k.spec.Algorithms(k.usage); k.usage {
 	case KeyUsageTypeSignVerify:
 		m.SigningAlgorithms = algorithms

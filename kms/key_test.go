@@ -134,10 +134,6 @@ func TestCreateKeyRefusals(t *testing.T) {
 				&sdk.CreateKeyInput{KeySpec: types.KeySpecRsa2048, CustomerMasterKeySpec: types.CustomerMasterKeySpecRsa4096}, "ValidationException",
 				"You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.",
 			},
-			{&sdk.CreateKeyInput{Origin: types.OriginTypeExternal}, "UnsupportedOperationException", "Origin EXTERNAL is not supported…"},
-			{&sdk.CreateKeyInput{Origin: types.OriginTypeAwsCloudhsm, CustomKeyStoreId: aws.String("cks-1234567890abcdef0")}, "UnsupportedOperationException", "*"},
-			{&sdk.CreateKeyInput{CustomKeyStoreId: aws.String("cks-1234567890abcdef0")}, "UnsupportedOperationException", "Custom key stores…"},
-			{&sdk.CreateKeyInput{XksKeyId: aws.String("xks-1")}, "UnsupportedOperationException", "External key stores…"},
 			{&sdk.CreateKeyInput{Policy: aws.String("{")}, "MalformedPolicyDocumentException", "*"},
 			{
 				&sdk.CreateKeyInput{Policy: aws.String(keyPolicy("arn:aws:iam::"+otherAccount+":root", "kms:*"))}, "MalformedPolicyDocumentException",

@@ -5,7 +5,7 @@ import "github.com/keyturn/keyturn/awsapi"
 // API returns the operations for awsapi.NewHandler. What the model knows and
 // this table does not answers UnknownOperationException.
 func (s *Service) API() awsapi.Service {
-	return awsapi.Service{
+	api := awsapi.Service{
 		Name:         "kms",
 		SigningName:  apiSigningName,
 		TargetPrefix: apiTargetPrefix,
@@ -46,6 +46,17 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("UntagResource", s.UntagResource),
 			awsapi.Op("ListResourceTags", s.ListResourceTags).ReadOnly(),
 
+			awsapi.Op("GetParametersForImport", s.GetParametersForImport).ReadOnly(),
+			awsapi.Op("ImportKeyMaterial", s.ImportKeyMaterial),
+			awsapi.Op("DeleteImportedKeyMaterial", s.DeleteImportedKeyMaterial),
+
+			awsapi.Op("CreateCustomKeyStore", s.CreateCustomKeyStore),
+			awsapi.Op("DescribeCustomKeyStores", s.DescribeCustomKeyStores).ReadOnly(),
+			awsapi.Op("UpdateCustomKeyStore", s.UpdateCustomKeyStore),
+			awsapi.Op("ConnectCustomKeyStore", s.ConnectCustomKeyStore),
+			awsapi.Op("DisconnectCustomKeyStore", s.DisconnectCustomKeyStore),
+			awsapi.Op("DeleteCustomKeyStore", s.DeleteCustomKeyStore),
+
 			awsapi.Op("Sign", s.Sign).ReadOnly(),
 			awsapi.Op("Verify", s.Verify).ReadOnly(),
 			awsapi.Op("GetPublicKey", s.GetPublicKey).ReadOnly(),
@@ -64,4 +75,10 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("GenerateRandom", s.GenerateRandom).ReadOnly(),
 		},
 	}
+	if s.rates != nil {
+		for i, op := range api.Operations {
+			api.Operations[i] = op.Before(s.admit)
+		}
+	}
+	return api
 }

@@ -43,6 +43,9 @@ type Config struct {
 	Lineages Lineages         // nil: no alias is a lineage
 	Regions  []string         // that keys may be replicated to; empty: any
 
+	Quotas     Quotas
+	RateLimits RateLimits
+
 	// MaxSnapshots is how many keys and how many aliases are kept ready at
 	// most; 0 means 8192. A key in use costs some kilobytes (an RSA key about
 	// ten), an idle one nothing: what was not used for IdleAfter is dropped.
@@ -85,6 +88,9 @@ type Service struct {
 	snapshots *snapshots
 	policies  compiledPolicies
 	usage     usageLog
+	quotas    Quotas
+	tally     tally
+	rates     *rates // nil: no limits
 }
 
 // New returns a Service on a database that is open. Nothing is read before the
@@ -93,7 +99,13 @@ func New(_ context.Context, c Config) (*Service, error) {
 	if c.DB == nil || c.Guard == nil || c.Backend == nil || c.Sealer == nil {
 		return nil, errors.New("starting kms: DB, Guard, Backend and Sealer are required")
 	}
-	s := &Service{db: c.DB, guard: c.Guard, backend: c.Backend, sealer: c.Sealer, now: c.Now, logger: c.Logger, regions: c.Regions}
+	if err := errors.Join(c.Quotas.Check(), c.RateLimits.Check()); err != nil {
+		return nil, fmt.Errorf("starting kms: %w", err)
+	}
+	s := &Service{
+		db: c.DB, guard: c.Guard, backend: c.Backend, sealer: c.Sealer, now: c.Now, logger: c.Logger, regions: c.Regions,
+		quotas: c.Quotas.withDefaults(), rates: newRates(c.RateLimits),
+	}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -137,8 +149,8 @@ const (
 )
 
 // Run does the work that no request does, until ctx ends: keys whose date of
-// deletion has come are destroyed, last uses are written down, idle snapshots
-// are dropped. It returns nil after a last flush. Any number of nodes may run
+// deletion has come are destroyed, imported material whose time is over is
+// taken away, last uses are written down, idle snapshots are dropped. It returns nil after a last flush. Any number of nodes may run
 // it. Errors are logged and tried again at the next tick.
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(tickInterval)
@@ -160,11 +172,15 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// RunOnce is one turn of Run. worked is whether a key was destroyed, or came
-// nearer to it.
+// RunOnce is one turn of Run. worked is whether a key or a material was
+// destroyed, or came nearer to it.
 func (s *Service) RunOnce(ctx context.Context) (worked bool, err error) {
 	s.snapshots.dropIdle(s.now())
-	flushErr := s.flushUsage(ctx)
-	worked, err = s.deleteDue(ctx)
-	return worked, errors.Join(flushErr, err)
+	errs := []error{s.flushUsage(ctx)}
+	for _, do := range []func(context.Context) (bool, error){s.deleteDue, s.expireDue, s.destroyCondemned} {
+		did, err := do(ctx)
+		worked = worked || did
+		errs = append(errs, err)
+	}
+	return worked, errors.Join(errs...)
 }
