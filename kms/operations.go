@@ -80,7 +80,7 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("GenerateRandom", s.GenerateRandom).ReadOnly(),
 		},
 	}
-	if s.rates != nil {
+	if s != nil && s.rates != nil { // of a nil Service the table is only counted
 		for i, op := range api.Operations {
 			api.Operations[i] = op.Before(s.admit)
 		}
