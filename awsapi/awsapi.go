@@ -45,6 +45,10 @@ type Service struct {
 	// may be called with a client that can sign for KMS only.
 	AlsoSignedAs []string
 
+	// Global says that the service is the same in all Regions, and takes
+	// signatures for those that are not served as well.
+	Global bool
+
 	// QueryVersion makes the service speak the Query protocol instead, with
 	// the XML namespace of its answers. It has no TargetPrefix then.
 	QueryVersion, QueryNamespace string

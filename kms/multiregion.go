@@ -291,3 +291,26 @@ func tellKin(tx *sqldb.Tx, k *keyRow, statement string, args ...any) error {
 	_, err = tx.Exec(statement, append([]any{k.account, k.id}, args...)...)
 	return err
 }
+
+// KinAliases answers the ARNs of the aliases of the same name, in other Regions,
+// that name the same Multi-Region key as an alias. It checks no permission.
+func (s *Service) KinAliases(ctx context.Context, aliasARN string) (arns []string, err error) {
+	rows, err := s.db.Query(ctx, `SELECT o.arn FROM kms_aliases a
+		JOIN kms_keys k ON k.arn = a.key_arn AND k.primary_region <> ''
+		JOIN kms_keys r ON r.account = k.account AND r.key_id = k.key_id AND r.arn <> k.arn
+		JOIN kms_aliases o ON o.key_arn = r.arn AND o.name = a.name
+		WHERE a.arn = $1`, aliasARN)
+	if err != nil {
+		return nil, fmt.Errorf("looking for the kin of %s: %w", aliasARN, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var arn string
+		if err := rows.Scan(&arn); err != nil {
+			return nil, fmt.Errorf("looking for the kin of %s: %w", aliasARN, err)
+		}
+		arns = append(arns, arn)
+	}
+	slices.Sort(arns)
+	return arns, rows.Err()
+}

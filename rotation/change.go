@@ -12,6 +12,7 @@ type Change struct {
 	Others      []Row
 	Insert      []Row
 	Generations []GenerationChange
+	Follows     []string // nil: unchanged
 	Events      []Event
 	Parked      bool // stored only if the policy is still paused
 }
@@ -183,10 +184,10 @@ func after(job *Job, a action, steps []StepDef, out Outcome, err error, d draw, 
 	row := job.Row
 	row.Owner, row.LeaseUntil = "", time.Time{}
 	row.Data = row.Data.merge(out.Data)
-	c := &Change{Generations: out.Generations}
+	c := &Change{Generations: out.Generations, Follows: out.Follows}
 	switch {
 	case err != nil:
-		c.Generations = nil
+		c.Generations, c.Follows = nil, nil
 		row.Data = job.Row.Data
 		c.undone(&row, job, a, err, d, now)
 	case out.Person != "":

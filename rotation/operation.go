@@ -47,13 +47,25 @@ func (in *PutPolicyInput) Validate() error { return in.Policy.Validate() }
 
 // mayTurn refuses a policy whose alias or target is not the caller's. The engine
 // works with credentials of its own, so without this anybody who may put a
-// policy could have other people's keys turned.
+// policy could have other people's keys turned. Aliases in other Regions that would
+// turn with it count like the policy's own; who lets one name the key later on has
+// the permissions for that.
 func (s *Service) mayTurn(ctx context.Context, call *access.Call, p *Policy) error {
-	err := s.c.Guard.Check(ctx, call, "keyturn:TurnAlias",
-		access.Resource{ARN: p.AliasARN(), Account: call.Account, Type: "AWS::KMS::Alias"})
+	aliases := []string{p.AliasARN()}
+	if p.Local() && p.Account == call.Account && s.c.Kin != nil {
+		kin, err := s.c.Kin(ctx, p.AliasARN())
+		if err != nil {
+			return err
+		}
+		aliases = append(aliases, kin...)
+	}
+	for _, alias := range aliases {
+		if err := s.c.Guard.Check(ctx, call, "keyturn:TurnAlias",
+			access.Resource{ARN: alias, Account: call.Account, Type: "AWS::KMS::Alias"}); err != nil {
+			return err
+		}
+	}
 	switch {
-	case err != nil:
-		return err
 	case p.Local() && p.Account != call.Account:
 		return awsapi.Errorf("ValidationException", "account: %s belongs to another account than yours, %s.", p.Account, call.Account)
 	case !p.Local() && (s.c.MayTarget == nil || !s.c.MayTarget(call.Account, p.Target)):
@@ -132,6 +144,13 @@ func (s *Service) createPolicy(tx *sqldb.Tx, call *access.Call, st *stored, dry 
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("reading policies: %w", err)
+	}
+	err = tx.QueryRow(homeQuery, p.Target, p.AliasARN()).Scan(&other)
+	if err == nil {
+		return awsapi.Errorf("AlreadyExistsException", "The alias turns with %s, whose keys are Multi-Region keys.", other)
+	}
+	if !errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("reading the Regions of lineages: %w", err)
 	}
 	t := p.nextTurn(now)
 	out.Next = t.start

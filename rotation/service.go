@@ -24,13 +24,16 @@ type ServiceConfig struct {
 	Targets  Targets
 	// MayTarget says whether policies of an account may name a target other than this server. Nil: none may.
 	MayTarget func(account, target string) bool
-	Now       func() time.Time
-	Node      string
-	Rand      func() float64
-	Lease     time.Duration
-	Workers   int
-	Poll      time.Duration
-	Logger    *slog.Logger
+	// Kin answers the ARNs of the aliases of the same name, in other Regions of this server, that name the same
+	// Multi-Region key as an alias. Nil: there are none.
+	Kin     func(ctx context.Context, aliasARN string) ([]string, error)
+	Now     func() time.Time
+	Node    string
+	Rand    func() float64
+	Lease   time.Duration
+	Workers int
+	Poll    time.Duration
+	Logger  *slog.Logger
 }
 
 // Service is Keyturn's own API: policies, rotations, lineages and history. Every

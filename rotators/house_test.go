@@ -20,6 +20,7 @@ import (
 	"github.com/keyturn/keyturn/access"
 	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/awsapi"
+	"github.com/keyturn/keyturn/keystore/keystoretest"
 	"github.com/keyturn/keyturn/keystore/software"
 	"github.com/keyturn/keyturn/kms"
 	"github.com/keyturn/keyturn/rotation"
@@ -43,7 +44,8 @@ type house struct {
 	guard *access.Guard
 	wire  *wire
 	admin *sdk.Client
-	local bool // the target enforces generation states itself; false plays an AWS account
+	all   map[string]*sdk.Client // Region → admin there
+	local bool                   // the target enforces generation states itself; false plays an AWS account
 
 	table   *rotation.SQLTable
 	storing func(*rotation.Change) // each change of an engine, before it is stored
@@ -67,7 +69,7 @@ func newHouse(t testing.TB, db *sqldb.DB) *house {
 	h.table = rotation.NewTable(db)
 	quiet := slog.New(slog.DiscardHandler)
 	h.kms, err = kms.New(ctx, kms.Config{
-		DB: db, Guard: h.guard, Backend: store, Sealer: store.Sealer("kms"), Now: h.clock.Now, Logger: quiet, DeletionGrace: -1, Lineages: lineages{h},
+		DB: db, Guard: h.guard, Backend: keystoretest.KnownRSA(store), Sealer: store.Sealer("kms"), Now: h.clock.Now, Logger: quiet, DeletionGrace: -1, Lineages: lineages{h},
 	})
 	check(t, err)
 	handler := awsapi.NewHandler(awsapi.Config{Guard: h.guard, Services: []awsapi.Service{h.kms.API()}, Logger: quiet})
@@ -314,9 +316,9 @@ type wire struct {
 	mu      sync.Mutex
 	calls   []string // operations, in order, as they arrived
 	broken  func(n int, operation string) breakage
-	die     context.CancelFunc                   // ends the engine's life
-	answers func(operation string) (code string) // the error code that the service answers, having done nothing
-	after   func(n int, operation string)        // each call, when it has been applied or lost
+	die     context.CancelFunc                           // ends the engine's life
+	answers func(operation, region string) (code string) // the error code that the service answers, having done nothing
+	after   func(n int, operation string)                // each call, when it has been applied or lost
 }
 
 type breakage int
@@ -346,7 +348,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	n, broken, after, die := len(w.calls), w.broken, w.after, w.die
 	w.mu.Unlock()
 	if w.answers != nil {
-		if code := w.answers(operation); code != "" {
+		if code := w.answers(operation, strings.Split(r.Header.Get("Authorization"), "/")[2]); code != "" {
 			return reply(r, http.StatusBadRequest, `{"__type":"`+code+`","message":"no"}`), nil
 		}
 	}

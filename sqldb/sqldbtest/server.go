@@ -32,6 +32,9 @@ type Server struct {
 	watched   io.WriteCloser
 	watcher   *exec.Cmd
 	databases atomic.Int64
+
+	mu   sync.Mutex // guards free
+	free []string   // URLs of databases with the schema and nothing in it
 }
 
 var sharedServer = sync.OnceValues(start)
@@ -120,10 +123,15 @@ func start() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	kept := keptCluster(initdb)
+	if kept != "" {
+		_ = copyCluster(kept, filepath.Join(dir, "data")) // without it, one is made
+	}
 	// Another process may take the free port before the server does.
 	for attempt := 1; ; attempt++ {
 		s, err := launch(initdb, postgres, dir, as)
 		if err == nil {
+			keep(filepath.Join(dir, "fresh"), kept)
 			return s, nil
 		}
 		if attempt == 5 {
@@ -132,12 +140,15 @@ func start() (*Server, error) {
 	}
 }
 
-// watch makes the cluster in the directory $3 with $1, unless it is there, and runs
-// the server $2 on port $4 until its standard input ends, which the kernel sees to
-// when the test process dies. Then it removes the directory, unless told to keep it.
+// watch makes the cluster in the directory $3 with $1, unless it is there, with a copy
+// beside it, and runs the server $2 on port $4 until its standard input ends, which
+// the kernel sees to when the test process dies. Then it removes the directory,
+// unless told to keep it.
 const watch = `trap '' PIPE
-[ -d "$3/data" ] ||
-	"$1" -D "$3/data" -U postgres -A trust -E UTF8 --locale=C --no-sync --no-instructions >"$3/log" 2>&1 </dev/null
+[ -d "$3/data" ] || {
+	"$1" -D "$3/data" -U postgres -A trust -E UTF8 --locale=C --no-sync --no-instructions >"$3/log" 2>&1 </dev/null &&
+	cp -Rp "$3/data" "$3/fresh"
+}
 "$2" -D "$3/data" -k '' -h 127.0.0.1 -p "$4" \
 	-c fsync=off -c full_page_writes=off -c shared_buffers=32MB -c max_connections=300 \
 	-c autovacuum=off -c log_min_messages=warning >>"$3/log" 2>&1 </dev/null &

@@ -4,7 +4,9 @@
 // The server is started when the first test of a process asks for it, on a free
 // loopback port, with its data in a temporary directory and without syncs. A
 // watcher stops it and removes the directory when the test process ends, however
-// it ends. A machine without PostgreSQL fails the test with what to install: a
+// it ends. What is dear to make and always the same is kept: the empty cluster in the
+// user's cache directory, databases that a test has left as it found them, emptied,
+// for the tests after it. A machine without PostgreSQL fails the test with what to install: a
 // test that is skipped proves nothing.
 package sqldbtest
 
@@ -21,7 +23,16 @@ import (
 func Each(t *testing.T, run func(t *testing.T, db *sqldb.DB)) {
 	t.Helper()
 	t.Run("sqlite", func(t *testing.T) { run(t, SQLite(t)) })
-	t.Run("postgres", func(t *testing.T) { run(t, Open(t, Postgres(t))) })
+	t.Run("postgres", func(t *testing.T) { run(t, Open(t, borrowed(t))) })
+}
+
+func borrowed(t *testing.T) (url string) {
+	t.Helper()
+	server, err := sharedServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server.borrow(t)
 }
 
 // SQLite opens a fresh SQLite database that the end of the test closes. It works
@@ -46,7 +57,7 @@ func Open(t testing.TB, url string) *sqldb.DB {
 	return db
 }
 
-// Postgres makes a fresh database and returns its URL.
+// Postgres makes a database without even the schema and returns its URL.
 func Postgres(t testing.TB) (url string) {
 	t.Helper()
 	server, err := sharedServer()
