@@ -38,7 +38,7 @@ type planning struct {
 	rewrites  bool               // the successor's policy needs a second call
 	automatic int32              // days between automatic rotations; 0: off or not known
 	copies    int                // grants that the new key gets
-	present   *kin // of a Multi-Region key
+	present   *kin               // of a Multi-Region key
 }
 
 func (p *planning) check(name string, ok bool, hint, detail string, args ...any) {
