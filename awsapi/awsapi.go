@@ -44,6 +44,10 @@ type Service struct {
 	// may be called with a client that can sign for KMS only.
 	AlsoSignedAs []string
 
+	// Global says that the service is the same in all Regions, and takes
+	// signatures for those that are not served as well.
+	Global bool
+
 	// QueryVersion makes the service speak the Query protocol instead, with
 	// the XML namespace of its answers. It has no TargetPrefix then.
 	QueryVersion, QueryNamespace string
@@ -69,6 +73,19 @@ func (o Operation) ReadOnly() Operation {
 // Caller until the operation sets one. Only the Query protocol has such.
 func (o Operation) Unsigned() Operation {
 	o.unsigned = true
+	return o
+}
+
+// Before returns the operation with something that is asked first, when it is
+// known who calls: an error is the answer.
+func (o Operation) Before(ask func(ctx context.Context, call *access.Call) error) Operation {
+	serve := o.serve
+	o.serve = func(ctx context.Context, call *access.Call, x *exchange) error {
+		if err := ask(ctx, call); err != nil {
+			return err
+		}
+		return serve(ctx, call, x)
+	}
 	return o
 }
 

@@ -27,7 +27,7 @@ func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKe
 	if err != nil {
 		return nil, err
 	}
-	if err := checkTags(in.Tags); err != nil {
+	if err := s.checkTags(in.Tags); err != nil {
 		return nil, err
 	}
 	k := &keyRow{
@@ -53,6 +53,9 @@ func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKe
 	}
 	k.arn = resourceName{account: k.account, region: k.region, name: k.id}.arn()
 	if k.document, err = s.newKeyPolicy(ctx, call, r, &k.keyFacts, in.Policy); err != nil {
+		return nil, err
+	}
+	if err := s.admitKey(ctx, k.account, k.region); err != nil {
 		return nil, err
 	}
 	call.Touched(k.arn, k.account, typeKey)

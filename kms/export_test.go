@@ -2,6 +2,9 @@ package kms
 
 import (
 	"context"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/sqldb"
@@ -81,4 +84,27 @@ func (s *Service) TurnTo(ctx context.Context, keyARN, materialID string) error {
 	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
 		return turnMaterial(tx, k.account, k.id, materialID, RotationTypeOnDemand, micros(s.now()))
 	})
+}
+
+// NewTally returns a tally of one scope with a limit.
+func NewTally(limit int) func(now time.Time, count func() int) error {
+	t := new(tally)
+	return func(now time.Time, count func() int) error {
+		return t.admit("x", limit, now, func(int) (int, error) { return count(), nil })
+	}
+}
+
+// RateBuckets returns how many buckets there are.
+func (s *Service) RateBuckets() int { return len(s.rates.buckets) }
+
+// UnknownRates returns the rates that are neither of an operation nor of a class.
+func UnknownRates() (unknown []string) {
+	for name := range awsRates {
+		ok := slices.Contains(apiOperations, name)
+		class := name == rateSymmetric || name == rateRSA || name == rateECC || strings.HasPrefix(name, ratePair)
+		if ok == class || ok && usageFor[name] != "" {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/awsapi"
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/keystore/keystoretest"
 	"github.com/keyturn/keyturn/keystore/software"
 	"github.com/keyturn/keyturn/kms"
 	"github.com/keyturn/keyturn/sqldb"
@@ -81,9 +82,9 @@ func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(&lockedWriter{w: n.logs}, nil))
-	c := kms.Config{DB: db, Guard: n.guard, Backend: store, Sealer: store.Sealer("kms"), Now: n.clock.now, Logger: logger, DeletionGrace: -1}
+	c := kms.Config{DB: db, Guard: n.guard, Backend: keystoretest.KnownRSA(store), Sealer: store.Sealer("kms"), Now: n.clock.now, Logger: logger, DeletionGrace: -1}
 	if o.backend != nil {
-		c.Backend = o.backend(store)
+		c.Backend = o.backend(c.Backend)
 	}
 	if o.config != nil {
 		o.config(&c)

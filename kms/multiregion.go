@@ -146,10 +146,13 @@ func (s *Service) replicate(ctx context.Context, call *access.Call, n resourceNa
 	if err != nil {
 		return nil, err
 	}
-	if err := checkTags(in.Tags); err != nil {
+	if err := s.checkTags(in.Tags); err != nil {
 		return nil, err
 	}
 	if replica.document, err = s.newKeyPolicy(ctx, call, r, &replica.keyFacts, in.Policy); err != nil {
+		return nil, err
+	}
+	if err := s.admitKey(ctx, replica.account, replica.region); err != nil {
 		return nil, err
 	}
 	call.Touched(replica.arn, replica.account, typeKey)

@@ -5,7 +5,7 @@ import "github.com/keyturn/keyturn/awsapi"
 // API returns the operations for awsapi.NewHandler. What the model knows and
 // this table does not answers UnknownOperationException.
 func (s *Service) API() awsapi.Service {
-	return awsapi.Service{
+	api := awsapi.Service{
 		Name:         "kms",
 		SigningName:  apiSigningName,
 		TargetPrefix: apiTargetPrefix,
@@ -75,4 +75,10 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("GenerateRandom", s.GenerateRandom).ReadOnly(),
 		},
 	}
+	if s.rates != nil {
+		for i, op := range api.Operations {
+			api.Operations[i] = op.Before(s.admit)
+		}
+	}
+	return api
 }

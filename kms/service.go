@@ -43,6 +43,9 @@ type Config struct {
 	Lineages Lineages         // nil: no alias is a lineage
 	Regions  []string         // that keys may be replicated to; empty: any
 
+	Quotas     Quotas
+	RateLimits RateLimits
+
 	// MaxSnapshots is how many keys and how many aliases are kept ready at
 	// most; 0 means 8192. A key in use costs some kilobytes (an RSA key about
 	// ten), an idle one nothing: what was not used for IdleAfter is dropped.
@@ -85,6 +88,9 @@ type Service struct {
 	snapshots *snapshots
 	policies  compiledPolicies
 	usage     usageLog
+	quotas    Quotas
+	tally     tally
+	rates     *rates // nil: no limits
 }
 
 // New returns a Service on a database that is open. Nothing is read before the
@@ -93,7 +99,13 @@ func New(_ context.Context, c Config) (*Service, error) {
 	if c.DB == nil || c.Guard == nil || c.Backend == nil || c.Sealer == nil {
 		return nil, errors.New("starting kms: DB, Guard, Backend and Sealer are required")
 	}
-	s := &Service{db: c.DB, guard: c.Guard, backend: c.Backend, sealer: c.Sealer, now: c.Now, logger: c.Logger, regions: c.Regions}
+	if err := errors.Join(c.Quotas.Check(), c.RateLimits.Check()); err != nil {
+		return nil, fmt.Errorf("starting kms: %w", err)
+	}
+	s := &Service{
+		db: c.DB, guard: c.Guard, backend: c.Backend, sealer: c.Sealer, now: c.Now, logger: c.Logger, regions: c.Regions,
+		quotas: c.Quotas.withDefaults(), rates: newRates(c.RateLimits),
+	}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -43,6 +43,22 @@ func (a attempt) with(before func(n *node, k *types.KeyMetadata) []byte, run fun
 
 // everyOperation on a key that exists, by name.
 var everyOperation = map[string]attempt{
+	"CreateGrant": signing.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.CreateGrant(ctx, &sdk.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: ptr(rootARN(account)), Operations: ops("Sign")})
+		return err
+	}),
+	"ListGrants": signing.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.ListGrants(ctx, &sdk.ListGrantsInput{KeyId: k.KeyId})
+		return err
+	}),
+	"RetireGrant": signing.with(makeGrant, func(n *node, k *types.KeyMetadata, id []byte) error {
+		_, err := n.RetireGrant(ctx, &sdk.RetireGrantInput{KeyId: k.KeyId, GrantId: ptr(string(id))})
+		return err
+	}),
+	"RevokeGrant": signing.with(makeGrant, func(n *node, k *types.KeyMetadata, id []byte) error {
+		_, err := n.RevokeGrant(ctx, &sdk.RevokeGrantInput{KeyId: k.KeyId, GrantId: ptr(string(id))})
+		return err
+	}),
 	"DescribeKey": signing.doing(func(n *node, k *types.KeyMetadata) error {
 		_, err := n.DescribeKey(ctx, &sdk.DescribeKeyInput{KeyId: k.KeyId})
 		return err
@@ -217,6 +233,11 @@ var everyOperation = map[string]attempt{
 		}),
 }
 
+func makeGrant(n *node, k *types.KeyMetadata) []byte {
+	id, _ := n.grant(k, rootARN(account), "Sign")
+	return []byte(id)
+}
+
 func encryptSomething(n *node, k *types.KeyMetadata) []byte {
 	return must[*sdk.EncryptOutput](n.t)(n.Encrypt(ctx, &sdk.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("p")})).CiphertextBlob
 }
@@ -234,6 +255,11 @@ var stateTable = map[string][2]string{
 	"GetKeyRotationStatus": {"", ""},
 	"GetKeyLastUsage":      {"", ""},
 	"DeleteAlias":          {"", ""},
+	"ListGrants":           {"", ""},
+	"RetireGrant":          {"", ""},
+	"RevokeGrant":          {"", ""},
+
+	"CreateGrant": {disabled, pending},
 
 	"EnableKey":            {"", pending},
 	"DisableKey":           {"", pending},

@@ -20,6 +20,7 @@ import (
 	"github.com/keyturn/keyturn/access"
 	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/awsapi"
+	"github.com/keyturn/keyturn/keystore/keystoretest"
 	"github.com/keyturn/keyturn/keystore/software"
 	"github.com/keyturn/keyturn/kms"
 	"github.com/keyturn/keyturn/rotation"
@@ -68,7 +69,7 @@ func newHouse(t testing.TB, db *sqldb.DB) *house {
 	h.table = rotation.NewTable(db)
 	quiet := slog.New(slog.DiscardHandler)
 	h.kms, err = kms.New(ctx, kms.Config{
-		DB: db, Guard: h.guard, Backend: store, Sealer: store.Sealer("kms"), Now: h.clock.Now, Logger: quiet, DeletionGrace: -1, Lineages: lineages{h},
+		DB: db, Guard: h.guard, Backend: keystoretest.KnownRSA(store), Sealer: store.Sealer("kms"), Now: h.clock.Now, Logger: quiet, DeletionGrace: -1, Lineages: lineages{h},
 	})
 	check(t, err)
 	handler := awsapi.NewHandler(awsapi.Config{Guard: h.guard, Services: []awsapi.Service{h.kms.API()}, Logger: quiet})

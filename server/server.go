@@ -92,6 +92,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	}
 	s.kms, err = kms.New(ctx, kms.Config{
 		DB: s.db, Guard: s.guard, Backend: s.store, Sealer: s.store.Sealer("kms"), Now: c.Now, Logger: c.Logger, Regions: c.Regions,
+		Quotas: c.Quotas, RateLimits: c.RateLimits,
 	})
 	if err != nil {
 		return nil, err

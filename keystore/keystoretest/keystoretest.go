@@ -51,6 +51,11 @@ func Run(t *testing.T, h Harness) {
 	t.Run("identity after a restart", func(t *testing.T) { s.testIdentities(t, h.Open(t)) })
 }
 
+// long reports whether making a key of the spec takes seconds and using it
+// milliseconds. Nothing but the length differs from RSA_2048, so what is tested
+// many times there is tested a few times here.
+func long(spec keystore.Spec) bool { return spec == keystore.RSA3072 || spec == keystore.RSA4096 }
+
 // held is one key of the suite.
 type held struct {
 	spec   keystore.Spec
@@ -236,10 +241,14 @@ func testRefusals(t *testing.T, k *held) {
 }
 
 func testConcurrent(t *testing.T, k *held) {
+	goroutines, rounds := 8, 4
+	if long(k.spec) {
+		goroutines, rounds = 4, 1
+	}
 	var wg sync.WaitGroup
-	for i := range 8 {
+	for i := range goroutines {
 		wg.Go(func() {
-			for j := range 4 {
+			for j := range rounds {
 				if err := roundTrip(t.Context(), k.key, k.key, k.spec, fmt.Appendf(nil, "message %d of goroutine %d", j, i)); err != nil {
 					t.Error(err)
 				}

@@ -29,7 +29,7 @@ func TestContract(t *testing.T) {
 	db := sqldbtest.SQLite(t)
 	root := software.RootKeyFile(filepath.Join(t.TempDir(), "root.key"))
 	keystoretest.Run(t, keystoretest.Harness{
-		Open: func(t *testing.T) keystore.Backend { return open(t, db, root) },
+		Open: func(t *testing.T) keystore.Backend { return software.MakesNothingAhead(open(t, db, root)) },
 	})
 }
 
