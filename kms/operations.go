@@ -12,6 +12,7 @@ func (s *Service) API() awsapi.Service {
 		EventSource:  "kms.amazonaws.com",
 		InternalCode: "KMSInternalException",
 		Known:        apiOperations,
+		Notes:        compatibilityNotes,
 		Operations: []awsapi.Operation{
 			awsapi.Op("CreateKey", s.CreateKey),
 			awsapi.Op("DescribeKey", s.DescribeKey).ReadOnly(),
@@ -80,7 +81,7 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("GenerateRandom", s.GenerateRandom).ReadOnly(),
 		},
 	}
-	if s.rates != nil {
+	if s != nil && s.rates != nil { // of a nil Service the table is only counted
 		for i, op := range api.Operations {
 			api.Operations[i] = op.Before(s.admit)
 		}

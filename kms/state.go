@@ -77,8 +77,8 @@ type rule uint8
 const (
 	inAnyState rule = iota
 	whenEnabled
-	whenMadeHere // Enabled; a key that is pending import is refused for its origin, not for its state
-	whenImported // with its material: Enabled or Disabled
+	whenEnabledOrPendingImport // the operation itself refuses imported keys, in its own words
+	whenImported               // with its material: Enabled or Disabled
 	whenNotPendingDeletion
 	whenPendingDeletion
 )
@@ -116,8 +116,8 @@ var stateRules = map[string]rule{
 
 	"CancelKeyDeletion": whenPendingDeletion,
 
-	"EnableKeyRotation":  whenMadeHere,
-	"DisableKeyRotation": whenMadeHere,
+	"EnableKeyRotation":  whenEnabledOrPendingImport,
+	"DisableKeyRotation": whenEnabledOrPendingImport,
 	"RotateKeyOnDemand":  whenEnabled,
 
 	"ReplicateKey":        whenEnabled,
@@ -161,7 +161,9 @@ func checkState(operation, arn, state string) error {
 		return awsapi.Errorf("KMSInvalidStateException", "%s is pending deletion.", arn)
 	case state == statePendingReplicaDeletion:
 		return awsapi.Errorf("KMSInvalidStateException", "%s is pending replica deletion.", arn)
-	case r == whenNotPendingDeletion, state == stateEnabled, r == whenMadeHere && state == statePendingImport:
+	case r == whenNotPendingDeletion, state == stateEnabled:
+		return nil
+	case state == statePendingImport && r == whenEnabledOrPendingImport:
 		return nil
 	case state == statePendingImport:
 		return errPendingImport(arn)
