@@ -54,6 +54,7 @@ type house struct {
 	service *rotation.Service
 
 	materials *materials
+	imported  *imported
 }
 
 func newHouse(t testing.TB, db *sqldb.DB) *house {
@@ -70,9 +71,10 @@ func newHouse(t testing.TB, db *sqldb.DB) *house {
 	check(t, err)
 	check(t, h.guard.AddEphemeral(access.EphemeralCredential{AccessKeyID: "AKIAROOT", Secret: access.NewSecret("secret"), Account: account}))
 	h.table = rotation.NewTable(db)
+	h.imported = &imported{Backend: keystoretest.KnownRSA(store)}
 	quiet := slog.New(slog.DiscardHandler)
 	h.kms, err = kms.New(ctx, kms.Config{
-		DB: db, Guard: h.guard, Backend: keystoretest.KnownRSA(store), Sealer: store.Sealer("kms"), Now: h.clock.Now, Logger: quiet, DeletionGrace: -1, Lineages: lineages{h},
+		DB: db, Guard: h.guard, Backend: h.imported, Sealer: store.Sealer("kms"), Now: h.clock.Now, Logger: quiet, DeletionGrace: -1, Lineages: lineages{h},
 	})
 	check(t, err)
 	handler := awsapi.NewHandler(awsapi.Config{Guard: h.guard, Services: []awsapi.Service{h.kms.API()}, Logger: quiet})

@@ -174,6 +174,9 @@ func enabled(meta *types.KeyMetadata, what string) error {
 		return nil
 	case types.KeyStateCreating, types.KeyStateUpdating, types.KeyStateUnavailable:
 		return fmt.Errorf("%s %s is %s", what, aws.ToString(meta.Arn), meta.KeyState)
+	case types.KeyStatePendingImport:
+		return rotation.Drift("import its key material again, then resume; or cancel the rotation",
+			"%s %s has lost its imported key material", what, aws.ToString(meta.Arn))
 	case types.KeyStatePendingDeletion, types.KeyStatePendingReplicaDeletion:
 		return rotation.Drift("cancel its deletion and enable it, then resume; or cancel the rotation",
 			"%s %s is pending deletion: another hand did that", what, aws.ToString(meta.Arn))
