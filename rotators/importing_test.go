@@ -127,13 +127,9 @@ func (h *house) unseen(material []byte) {
 // made, one material becomes its own.
 func TestNoFaultBreaksARotationOfImportedMaterial(t *testing.T) {
 	u := &undertaking{
-		lineage: func(h *house, name string) rotation.Policy {
-			p := fullLife(name, "alias/"+name)
-			h.alias(p.Alias, h.external(types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify, false))
-			h.put(p)
-			return p
-		},
-		begin: (*house).rotate,
+		lineage: importedLineage,
+		begin:   (*house).rotate,
+		last:    "CreateAlias", // from here on it is a rotation like any other
 		settled: func(w *watch, end rotation.Rotation) {
 			w.expect(map[string]string{"": end.NewKey, "/v2": end.NewKey, "/next": "", "/previous": "", "/v1": ""})
 			if m := w.h.describe(end.NewKey); m.Origin != types.OriginTypeExternal || m.KeyState != types.KeyStateEnabled {
@@ -141,5 +137,127 @@ func TestNoFaultBreaksARotationOfImportedMaterial(t *testing.T) {
 			}
 		},
 	}
-	u.onEach(t, 9)
+	u.onEach(t, 7)
+}
+
+func importedLineage(h *house, name string) rotation.Policy {
+	p := fullLife(name, "alias/"+name)
+	h.alias(p.Alias, h.external(types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify, false))
+	h.put(p)
+	return p
+}
+
+// A request that was given up for lost arrives after all, between two calls of the attempt after it: the key has the
+// material of the first, and the second is refused. At a target that is not asked for it, as in AWS, it is the same.
+func TestALateImportIsTheKeysMaterial(t *testing.T) {
+	for name, local := range map[string]bool{"here": true, "elsewhere": false} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, sqldbtest.SQLite(t))
+			h.local = local
+			p := importedLineage(h, "late")
+			h.settle(p.Name)
+			material, err := keystore.GenerateMaterial(keystore.P256)
+			check(t, err)
+			late := 0
+			h.wire.set(nil, func(_ int, operation string) {
+				if operation == "GetParametersForImport" {
+					late++
+					h.importMaterial(h.newKey(), material)
+				}
+			})
+			r := h.turn(p.Name, rotation.StepSwitch)
+			calls := strings.Join(h.wire.set(nil, nil), " ")
+			if late != 1 || strings.Count(calls, "ImportKeyMaterial") != 1 || strings.Count(calls, "CreateKey") != 1 {
+				t.Errorf("the calls were %s", calls)
+			}
+			if h.names(p.Alias) != r.NewKey {
+				t.Errorf("the alias names %s", h.names(p.Alias))
+			}
+		})
+	}
+}
+
+// newKey is the one key that waits for its material.
+func (h *house) newKey() (arn string) {
+	h.t.Helper()
+	check(h.t, h.db.QueryRow(h.t.Context(), `SELECT arn FROM kms_keys WHERE state = 'PendingImport'`).Scan(&arn))
+	return arn
+}
+
+// Whoever cancels a rotation whose key still has no material leaves none behind.
+func TestAKeyWithoutMaterialIsGivenUp(t *testing.T) {
+	h := newHouse(t, sqldbtest.SQLite(t))
+	p := importedLineage(h, "denied")
+	h.settle(p.Name)
+	h.wire.answers = func(operation, _ string) string {
+		if operation == "GetParametersForImport" {
+			return "AccessDeniedException"
+		}
+		return ""
+	}
+	r := h.drive(h.rotate(p.Name))
+	if r.Status != rotation.StatusFailed || r.Step != rotation.StepCreate || h.describe(r.NewKey).KeyState != types.KeyStatePendingImport {
+		t.Fatalf("the rotation is %s at %s: %s", r.Status, r.Step, r.Error)
+	}
+	_, err := h.service.CancelRotation(t.Context(), h.call("CancelRotation"), &rotation.CancelRotationInput{Name: p.Name})
+	check(t, err)
+	if end := h.drive(r.RotationId); end.Status != rotation.StatusCanceled || h.describe(r.NewKey).KeyState != types.KeyStatePendingDeletion {
+		t.Errorf("the rotation is %s, the key %s", end.Status, h.describe(r.NewKey).KeyState)
+	}
+	if h.names(p.Alias) != r.OldKey {
+		t.Errorf("the alias names %s", h.names(p.Alias))
+	}
+}
+
+// What cannot turn is refused before anything is made, and the plan says so too.
+func TestImportedMaterialThatCannotTurn(t *testing.T) {
+	h := newHouse(t, sqldbtest.SQLite(t))
+	for name, c := range map[string]struct {
+		key  func() string
+		spec types.KeySpec
+		says string
+	}{
+		"several-regions": {key: func() string { return h.external(types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify, true) }, says: "several Regions"},
+		"not-importable": {
+			key:  func() string { return h.external(types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify, false) },
+			spec: types.KeySpecMlDsa44, says: "no key of spec ML_DSA_44 can have that",
+		},
+		"lost": {key: func() string {
+			key := h.external(types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify, false)
+			_, err := h.admin.DeleteImportedKeyMaterial(t.Context(), &sdk.DeleteImportedKeyMaterialInput{KeyId: &key})
+			check(t, err)
+			return key
+		}, says: "has lost its imported key material"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h.alias("alias/"+name, c.key())
+			h.put(rotation.Policy{Name: name, Alias: "alias/" + name, Spec: string(c.spec)})
+			plan, err := h.service.PlanRotation(t.Context(), h.call("PlanRotation"), &rotation.PlanRotationInput{Name: name})
+			check(t, err)
+			told := slices.ContainsFunc(plan.Plan.Checks, func(check rotation.Check) bool { return !check.OK && strings.Contains(check.Detail, c.says) })
+			r := h.drive(h.rotate(name))
+			if r.Status != rotation.StatusFailed || r.Step != rotation.StepInspect || !strings.Contains(r.Error, c.says) || !told {
+				t.Errorf("the rotation is %s at %s: %s; the plan says %v", r.Status, r.Step, r.Error, plan.Plan.Checks)
+			}
+			if calls := h.wire.set(nil, nil); slices.Contains(calls, "CreateKey") {
+				t.Errorf("the calls were %v", calls)
+			}
+			h.forget()
+		})
+	}
+}
+
+// The plan of a rotation names the calls and says what nobody can have afterwards.
+func TestThePlanTellsOfTheImport(t *testing.T) {
+	h := newHouse(t, sqldbtest.SQLite(t))
+	p := importedLineage(h, "planned")
+	out, err := h.service.PlanRotation(t.Context(), h.call("PlanRotation"), &rotation.PlanRotationInput{Name: p.Name})
+	check(t, err)
+	create := slices.IndexFunc(out.Plan.Steps, func(s rotation.PlannedStep) bool { return s.Step == rotation.StepCreate })
+	if calls := strings.Join(out.Plan.Steps[create].Calls, ", "); !strings.Contains(calls, "GetParametersForImport (the new key), ImportKeyMaterial (the new key") {
+		t.Errorf("the calls are %s", calls)
+	}
+	if said := strings.Join(out.Plan.Warnings, "\n"); !strings.Contains(said, "nobody keeps a copy") {
+		t.Errorf("the warnings are %s", said)
+	}
 }
