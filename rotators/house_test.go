@@ -201,7 +201,8 @@ func (h *house) driveUntil(id string, enough func(rotation.Rotation) bool) rotat
 		_, err = h.kms.RunOnce(h.t.Context())
 		check(h.t, err)
 	}
-	h.t.Fatalf("rotation %s never ends", id)
+	r := h.rotation(id)
+	h.t.Fatalf("rotation %s never ends: it is %s at %s: %s", id, r.Status, r.Step, r.Error)
 	return rotation.Rotation{}
 }
 

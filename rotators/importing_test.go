@@ -224,8 +224,7 @@ func TestImportedMaterialThatCannotTurn(t *testing.T) {
 		},
 		"lost": {key: func() string {
 			key := h.external(types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify, false)
-			_, err := h.admin.DeleteImportedKeyMaterial(t.Context(), &sdk.DeleteImportedKeyMaterialInput{KeyId: &key})
-			check(t, err)
+			h.loseMaterial(key)
 			return key
 		}, says: "has lost its imported key material"},
 	} {
@@ -243,6 +242,82 @@ func TestImportedMaterialThatCannotTurn(t *testing.T) {
 				t.Errorf("the calls were %v", calls)
 			}
 			h.forget()
+		})
+	}
+}
+
+// Material that its owner lets expire takes the old key out of use before its retirement comes to that. It goes on: there
+// is nothing left to disable.
+func TestAKeyThatLosesItsMaterialIsRetired(t *testing.T) {
+	for name, lost := range map[string]rotation.Step{"in the overlap": rotation.StepDeactivate, "while it is watched": rotation.StepSuspend} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, sqldbtest.SQLite(t))
+			p := importedLineage(h, "expiring")
+			h.settle(p.Name)
+			r := h.turn(p.Name, lost)
+			h.loseMaterial(r.OldKey)
+			if r = h.drive(r.RotationId); r.Status != rotation.StatusDone {
+				t.Errorf("the rotation is %s at %s: %s", r.Status, r.Step, r.Error)
+			}
+			if state := h.describe(r.NewKey).KeyState; h.names(p.Alias) != r.NewKey || state != types.KeyStateEnabled {
+				t.Errorf("the alias names %s, the new key is %s", h.names(p.Alias), state)
+			}
+		})
+	}
+}
+
+func (h *house) loseMaterial(key string) {
+	h.t.Helper()
+	_, err := h.admin.DeleteImportedKeyMaterial(h.t.Context(), &sdk.DeleteImportedKeyMaterialInput{KeyId: &key})
+	check(h.t, err)
+}
+
+// The alias does not go back to a key without its material until that is there again.
+func TestARollBackToAKeyThatLostItsMaterial(t *testing.T) {
+	for name, lost := range map[string]rotation.Step{"in the overlap": rotation.StepDeactivate, "suspended": rotation.StepSuspend} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, sqldbtest.SQLite(t))
+			p := importedLineage(h, "returning")
+			h.settle(p.Name)
+			r := h.turn(p.Name, lost)
+			h.loseMaterial(r.OldKey)
+			out, err := h.service.RollBack(t.Context(), h.call("RollBack"), &rotation.RollBackInput{Name: p.Name})
+			check(t, err)
+			back := h.drive(out.Rotation.RotationId)
+			if back.Status != rotation.StatusFailed || back.Step != rotation.StepRestore || !strings.Contains(back.Error, "has lost its imported key material") {
+				t.Fatalf("the roll back is %s at %s: %s", back.Status, back.Step, back.Error)
+			}
+			h.importMaterial(r.OldKey, h.imported.all[0])
+			_, err = h.service.ResumePolicy(t.Context(), h.call("ResumePolicy"), &rotation.ResumePolicyInput{Name: p.Name})
+			check(t, err)
+			if back = h.drive(back.RotationId); back.Status != rotation.StatusDone || h.names(p.Alias) != r.OldKey {
+				t.Errorf("the roll back is %s at %s (%s), the alias names %s", back.Status, back.Step, back.Error, h.names(p.Alias))
+			}
+		})
+	}
+}
+
+// A compromised key whose owner has taken its material away at once, or disabled it, is replaced like any other.
+func TestACompromisedKeyThatLostItsMaterial(t *testing.T) {
+	for name, hand := range map[string]func(h *house, key string){
+		"lost": (*house).loseMaterial,
+		"disabled": func(h *house, key string) {
+			_, err := h.admin.DisableKey(t.Context(), &sdk.DisableKeyInput{KeyId: &key})
+			check(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, sqldbtest.SQLite(t))
+			p := importedLineage(h, "leaked")
+			h.settle(p.Name)
+			old := h.names(p.Alias)
+			hand(h, old)
+			out, err := h.service.MarkCompromised(t.Context(), h.call("MarkCompromised"), &rotation.MarkCompromisedInput{Name: p.Name, Reason: "found on a laptop"})
+			check(t, err)
+			r := h.drive(out.Rotation.RotationId)
+			if r.Status != rotation.StatusDone || r.OldKey != old || h.names(p.Alias) != r.NewKey || r.NewKey == old {
+				t.Errorf("the rotation is %s at %s (%s), the alias names %s", r.Status, r.Step, r.Error, h.names(p.Alias))
+			}
 		})
 	}
 }

@@ -227,9 +227,9 @@ func (t *turn) keyPolicy(ctx context.Context, key string) (string, error) {
 	return aws.ToString(out.Policy), nil
 }
 
-// publicHalf reads the SubjectPublicKeyInfo of a key; nil for a key that has none.
+// publicHalf reads the SubjectPublicKeyInfo of a key; nil for a key that has none, or is compromised and shows it no more.
 func (t *turn) publicHalf(ctx context.Context, meta *types.KeyMetadata) ([]byte, error) {
-	if !hasPublicHalf(meta) {
+	if !hasPublicHalf(meta) || t.Row.Kind == rotation.KindCompromise && meta.KeyState != types.KeyStateEnabled {
 		return nil, nil
 	}
 	out, err := t.client.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: meta.Arn})
