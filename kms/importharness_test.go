@@ -156,6 +156,16 @@ func (n *node) wantState(k *types.KeyMetadata, want types.KeyState) {
 	}
 }
 
+// storedState is the state in the key's row. What has expired shows in it only
+// after the housekeeping.
+func (n *node) storedState(k *types.KeyMetadata) (state string) {
+	n.t.Helper()
+	if err := n.db.QueryRow(ctx, `SELECT state FROM kms_keys WHERE arn = $1`, *k.Arn).Scan(&state); err != nil {
+		n.t.Fatal(err)
+	}
+	return state
+}
+
 func secret(size int) []byte {
 	b := make([]byte, size)
 	rand.Read(b)
