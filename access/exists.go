@@ -25,7 +25,7 @@ func (g *Guard) PrincipalID(ctx context.Context, name string) (id string, found 
 	}
 	a, err := arn.Parse(name)
 	if err != nil {
-		return "", true, nil // "*", an account id or a service
+		return "", true, nil //nolint:nilerr // "*", an account id or a service
 	}
 	typ, path := a.Cut()
 	switch {

@@ -134,6 +134,39 @@ func TestWhoMayAssume(t *testing.T) {
 	wantError(t, err, "AccessDenied", "Roles may not be assumed by root accounts.")
 }
 
+// From account to account a session goes as a user does: where the other side trusts it, and its own side lets it.
+func TestSessionsAcrossAccounts(t *testing.T) {
+	n := newNode(t)
+	alice := n.user(account, "alice", allow("sts:*"))
+	mine := document(trust(`{"AWS": "111122223333"}`, "sts:AssumeRole"))
+	sessions := map[string]*sdk.Client{}
+	for name, statements := range map[string][]string{"may": {allow("sts:AssumeRole")}, "not": nil} {
+		out := must[*sdk.AssumeRoleOutput](t)(assume(alice, n.role(account, name, mine, statements...)))
+		sessions[name] = n.as(out.Credentials)
+	}
+	out := must[*sdk.AssumeRoleOutput](t)(assume(alice, "arn:aws:iam::111122223333:role/may", func(in *sdk.AssumeRoleInput) { in.Policy = aws.String(document(allow("kms:*"))) }))
+	sessions["bounded"] = n.as(out.Credentials)
+	for i, tc := range []struct{ principal, who string }{
+		{`{"AWS": "arn:aws:iam::111122223333:role/may"}`, "may"},
+		{`{"AWS": "arn:aws:sts::111122223333:assumed-role/may/session-1"}`, "may"},
+		{`{"AWS": "arn:aws:sts::111122223333:assumed-role/may/session-2"}`, ""},
+		{`{"AWS": "arn:aws:iam::111122223333:role/not"}`, ""},
+		{`{"AWS": "111122223333"}`, "may"},
+		{`{"AWS": "arn:aws:iam::111122223333:user/alice"}`, ""},
+	} {
+		theirs := n.role(other, fmt.Sprint("theirs-", i), document(trust(tc.principal, "sts:AssumeRole")))
+		for name, session := range sessions {
+			_, err := assume(session, theirs)
+			if name == tc.who && err != nil {
+				t.Errorf("%s, %s: %v", tc.principal, name, err)
+			}
+			if name != tc.who {
+				wantError(t, err, "AccessDenied", "is not authorized to perform: sts:AssumeRole")
+			}
+		}
+	}
+}
+
 // The confused deputy: a service that serves many customers with one identity gives the external id of the one it serves.
 func TestExternalID(t *testing.T) {
 	n := newNode(t)
