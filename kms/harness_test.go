@@ -71,7 +71,7 @@ func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	log, err := audit.Open(ctx, t.TempDir(), nil, "test", audit.Options{Sync: audit.Interval})
+	log, err := audit.Open(ctx, sqldbtest.Dir(t), nil, "test", audit.Options{Sync: audit.Interval})
 	if err != nil {
 		t.Fatal(err)
 	}
