@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyturn/keyturn/arn"
 	"github.com/keyturn/keyturn/policy"
 )
 
@@ -49,6 +50,11 @@ func (c *conditions) Values(k policy.Key, dst []string) ([]string, bool) {
 		return append(dst, call.Via...), len(call.Via) > 0
 	case policy.AWSCalledViaFirst, policy.AWSCalledViaLast, policy.KMSViaService:
 		return call.viaValues(k, dst)
+	case policy.AWSSourceARN:
+		return one(dst, call.SourceARN)
+	case policy.AWSSourceAccount:
+		source, _ := arn.Parse(call.SourceARN)
+		return one(dst, source.Account)
 	case policy.AWSReferer:
 		return dst, false // nothing here has one
 
@@ -86,7 +92,8 @@ func (c *Call) viaValues(k policy.Key, dst []string) ([]string, bool) {
 	return append(dst, service+"."+c.Region+"."+domain), c.Region != ""
 }
 
-// values answers for who the caller is. A service acts for an account and is nobody in it: it has a name only.
+// values answers for who the caller is. A service acts for an account and is nobody in it: it has a name only. Whom an OIDC
+// provider vouches for is a stranger to the account.
 func (c *Caller) values(k policy.Key, dst []string) ([]string, bool) {
 	switch k.Name {
 	case policy.KMSCallerAccount:
@@ -96,7 +103,7 @@ func (c *Caller) values(k policy.Key, dst []string) ([]string, bool) {
 	case policy.AWSPrincipalServiceName:
 		return append(dst, c.ARN), c.Type == AWSService
 	}
-	if c.Type == AWSService {
+	if c.Type == AWSService || c.Type == WebIdentityUser {
 		return dst, false
 	}
 	switch k.Name {

@@ -40,14 +40,23 @@ type Service struct {
 	InternalCode string // the error code of what is nobody's fault but ours
 	Operations   []Operation
 	Known        []string // every operation of the API model, existing here or not
+	Notes        []Note   // for the compatibility page
 	// AlsoSignedAs are further signing names that are accepted: the native API
 	// may be called with a client that can sign for KMS only.
 	AlsoSignedAs []string
+
+	// Global says that the service is the same in all Regions, and takes
+	// signatures for those that are not served as well.
+	Global bool
 
 	// QueryVersion makes the service speak the Query protocol instead, with
 	// the XML namespace of its answers. It has no TargetPrefix then.
 	QueryVersion, QueryNamespace string
 }
+
+// A Note says how an operation behaves where the service that it is after is
+// silent, or where it differs.
+type Note struct{ Operation, Text string }
 
 // An Operation is a method of a service and its name on the wire. Op makes it.
 type Operation struct {
@@ -69,6 +78,19 @@ func (o Operation) ReadOnly() Operation {
 // Caller until the operation sets one. Only the Query protocol has such.
 func (o Operation) Unsigned() Operation {
 	o.unsigned = true
+	return o
+}
+
+// Before returns the operation with something that is asked first, when it is
+// known who calls: an error is the answer.
+func (o Operation) Before(ask func(ctx context.Context, call *access.Call) error) Operation {
+	serve := o.serve
+	o.serve = func(ctx context.Context, call *access.Call, x *exchange) error {
+		if err := ask(ctx, call); err != nil {
+			return err
+		}
+		return serve(ctx, call, x)
+	}
 	return o
 }
 
@@ -164,7 +186,9 @@ func (x *exchange) validate(call *access.Call, in any) error {
 		return nil
 	}
 	err := v.Validate()
-	if own := (*Error)(nil); err == nil || errors.As(err, &own) {
+	var own *Error
+	var refused *access.Error
+	if err == nil || errors.As(err, &own) || errors.As(err, &refused) {
 		return err
 	}
 	return Errorf("ValidationException", "%s", err)

@@ -338,7 +338,7 @@ func (h *Handler) authenticate(call *access.Call, t *table, x *exchange, r *http
 	if s.service != t.SigningName && !slices.Contains(t.AlsoSignedAs, s.service) {
 		return Errorf(codeInvalid, "Credential should be scoped to correct service: '%s'.", t.SigningName)
 	}
-	if len(h.regions) > 0 && !slices.Contains(h.regions, s.region) {
+	if !t.Global && len(h.regions) > 0 && !slices.Contains(h.regions, s.region) {
 		return errRegion
 	}
 	if e := s.inTime(call.Time); e != nil {

@@ -261,7 +261,7 @@ func signedLoad(ctx context.Context, addr string, cfg aws.Config, sdk *kms.Clien
 	if err != nil {
 		return nil, err
 	}
-	alias := "alias/bench-" + op + "-" + rand.Text()[:8]
+	alias := "alias/bench-" + base + "-" + rand.Text()[:8]
 	if _, err := sdk.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: &alias, TargetKeyId: key.KeyMetadata.KeyId}); err != nil {
 		return nil, err
 	}

@@ -12,9 +12,6 @@ import (
 	"github.com/keyturn/keyturn/sqldb"
 )
 
-// maxAliases is how many aliases a key can have (AWS quota).
-const maxAliases = 50
-
 // aliasRow is a row of kms_aliases. Name, account and Region never change.
 type aliasRow struct {
 	arn, account, region, name string
@@ -98,12 +95,12 @@ func (s *Service) CreateAlias(ctx context.Context, call *access.Call, in *Create
 		if err := targetInTx(tx, "CreateAlias", k.arn); err != nil {
 			return err
 		}
-		var count int64
+		var count int
 		if err := tx.QueryRow(`SELECT COUNT(*) FROM kms_aliases WHERE key_arn = $1`, k.arn).Scan(&count); err != nil {
 			return err
 		}
-		if count >= maxAliases {
-			return awsapi.Errorf("LimitExceededException", "%s already has %d aliases", k.arn, maxAliases)
+		if count >= s.quotas.AliasesPerKey {
+			return awsapi.Errorf("LimitExceededException", "%s already has %d aliases", k.arn, s.quotas.AliasesPerKey)
 		}
 		tx.Touch(n.arn())
 		tx.Touch(k.arn) // its snapshot holds its aliases
@@ -175,12 +172,12 @@ func (s *Service) moveAlias(ctx context.Context, call *access.Call, n, keyName r
 			return err
 		}
 		if old.arn != k.arn {
-			var count int64
+			var count int
 			if err := tx.QueryRow(`SELECT COUNT(*) FROM kms_aliases WHERE key_arn = $1`, k.arn).Scan(&count); err != nil {
 				return err
 			}
-			if count >= maxAliases {
-				return awsapi.Errorf("LimitExceededException", "%s already has %d aliases", k.arn, maxAliases)
+			if count >= s.quotas.AliasesPerKey {
+				return awsapi.Errorf("LimitExceededException", "%s already has %d aliases", k.arn, s.quotas.AliasesPerKey)
 			}
 		}
 		rows, err := tx.Exec(`UPDATE kms_aliases SET key_arn = $2, updated_at = $3, gen = gen + 1 WHERE arn = $1 AND gen = $4`,

@@ -104,10 +104,21 @@ func (q *question) managementValues(k policy.Key, dst []string) ([]string, bool)
 		return append(dst, r.grant.Operations...), len(r.grant.Operations) > 0
 	case policy.KMSGranteePrincipal:
 		return one(dst, r.grant.GranteePrincipal)
+	case policy.KMSGranteeServicePrincipal:
+		return one(dst, r.grant.GranteeServicePrincipal)
 	case policy.KMSRetiringPrincipal:
 		return one(dst, r.grant.RetiringPrincipal)
+	case policy.KMSRetiringServicePrincipal:
+		return one(dst, r.grant.RetiringServicePrincipal)
+	}
+	if r.grant.Constraints == nil {
+		return dst, false
+	}
+	switch k.Name {
 	case policy.KMSGrantConstraintType:
 		return one(dst, r.grant.Constraints.kind())
+	case policy.KMSGrantConstraintSourceARN:
+		return one(dst, r.grant.Constraints.SourceArn)
 	}
 	return dst, false
 }
@@ -157,12 +168,12 @@ func (r *request) contextValues(name string, dst []string) ([]string, bool) {
 // kind is the value of kms:GrantConstraintType.
 func (c *GrantConstraints) kind() string {
 	switch {
-	case c == nil:
-		return ""
 	case len(c.EncryptionContextEquals) > 0:
 		return "EncryptionContextEquals"
 	case len(c.EncryptionContextSubset) > 0:
 		return "EncryptionContextSubset"
+	case c.SourceArn != "":
+		return "SourceArn"
 	}
 	return ""
 }

@@ -3,9 +3,7 @@ package kms
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,20 +23,22 @@ func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKe
 	if err != nil {
 		return nil, err
 	}
-	if err := checkOrigin(in); err != nil {
+	origin, err := originOf(in, spec)
+	if err != nil {
 		return nil, err
 	}
-	if err := checkTags(in.Tags); err != nil {
+	if err := s.checkTags(in.Tags); err != nil {
 		return nil, err
 	}
-	now := micros(s.now())
 	k := &keyRow{
 		keyFacts: keyFacts{
 			account: call.Account, region: call.Region,
-			spec: spec, usage: usage, origin: OriginTypeAwsKms, manager: KeyManagerTypeCustomer,
+			spec: spec, usage: usage, origin: origin, manager: KeyManagerTypeCustomer,
 		},
-		state: stateEnabled, description: in.Description,
-		materialID: newMaterialID(), created: now, gen: 1,
+		state: stateEnabled, description: in.Description, created: micros(s.now()), gen: 1,
+	}
+	if origin == OriginTypeExternal {
+		k.state = statePendingImport
 	}
 	if isTrue(in.MultiRegion) {
 		k.primaryRegion, k.kin = k.region, []string{k.region}
@@ -55,21 +55,14 @@ func (s *Service) CreateKey(ctx context.Context, call *access.Call, in *CreateKe
 	if k.document, err = s.newKeyPolicy(ctx, call, r, &k.keyFacts, in.Policy); err != nil {
 		return nil, err
 	}
+	if err := s.admitKey(ctx, k.account, k.region); err != nil {
+		return nil, err
+	}
 	call.Touched(k.arn, k.account, typeKey)
 
-	handle, err := s.backend.Generate(ctx, k.ref(), k.spec)
+	err = s.storeKey(ctx, k, func(tx *sqldb.Tx) error { return insertKey(tx, k, in.Tags) })
 	if err != nil {
-		return nil, fmt.Errorf("generating %s key material: %w", k.spec, err)
-	}
-	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if err := insertKey(tx, k, in.Tags); err != nil {
-			return err
-		}
-		return insertMaterial(tx, k.arn, &materialRow{id: k.materialID, seq: 1, state: materialCurrent, handle: handle, created: k.created})
-	})
-	if err != nil {
-		s.discard(context.WithoutCancel(ctx), k, handle)
-		return nil, fmt.Errorf("storing new key: %w", err)
+		return nil, err
 	}
 	return &CreateKeyResponse{KeyMetadata: k.metadata()}, nil
 }
@@ -90,25 +83,54 @@ func (s *Service) mayCreate(ctx context.Context, call *access.Call, r *request, 
 	return nil
 }
 
-// discard destroys the material of a key that could not be stored. A write that
-// failed may have been stored all the same, when the connection broke at the
-// end of it: then the key exists, and keeps its material.
-func (s *Service) discard(ctx context.Context, k *keyRow, handle []byte) {
-	_, err := s.readKey(ctx, k.arn)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = s.backend.Destroy(ctx, k.ref(), handle)
+// storeKey makes a new key's material, unless that will be imported, and stores
+// it together with what insert stores.
+func (s *Service) storeKey(ctx context.Context, k *keyRow, insert func(*sqldb.Tx) error) error {
+	var m *materialRow
+	if k.origin == OriginTypeAwsKms {
+		k.materialID = newMaterialID()
+		handle, err := s.backend.Generate(ctx, k.ref(), k.spec)
+		if err != nil {
+			return fmt.Errorf("generating %s key material: %w", k.spec, err)
+		}
+		m = &materialRow{id: k.materialID, seq: 1, state: materialCurrent, handle: handle, created: k.created}
+	}
+	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := insert(tx); err != nil || m == nil {
+			return err
+		}
+		return insertMaterial(tx, k.arn, m)
+	})
+	if err != nil {
+		if m != nil {
+			s.discard(context.WithoutCancel(ctx), k, m.id, m.handle)
+		}
+		return fmt.Errorf("storing new key: %w", err)
+	}
+	return nil
+}
+
+// discard destroys material that could not be stored. A write that failed may
+// have been stored all the same, when the connection broke at the end of it: then
+// the key has the material, and keeps it.
+func (s *Service) discard(ctx context.Context, k *keyRow, materialID string, handle []byte) {
+	var stored int64
+	err := s.db.QueryRow(ctx, `SELECT COUNT(*) FROM kms_materials WHERE key_arn = $1 AND material_id = $2 AND handle = $3`,
+		k.arn, materialID, handle).Scan(&stored)
+	if err == nil && stored == 0 {
+		err = s.backend.Destroy(ctx, keystore.Ref{Account: k.account, KeyID: k.id, MaterialID: materialID}, handle)
 	}
 	if err != nil {
-		s.logger.Error("material of a key that could not be stored may be left in the key store", "key", k.arn, "error", err)
+		s.logger.Error("material that could not be stored may be left in the key store", "key", k.arn, "error", err)
 	}
 }
 
 // insertKey stores a new key with its tags and no material.
 func insertKey(tx *sqldb.Tx, k *keyRow, tags []Tag) error {
 	if _, err := tx.Exec(`INSERT INTO kms_keys (`+keyColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
 		k.arn, k.account, k.region, k.id, string(k.spec), k.usage, k.origin, k.manager, k.primaryRegion, k.state, k.description, k.document,
-		k.materialID, k.created, nil, nil, k.rotationDays, k.rotationNext, k.onDemand, k.gen); err != nil {
+		k.materialID, k.created, nil, nil, k.rotationDays, k.onDemand, k.gen); err != nil {
 		return err
 	}
 	for _, t := range tags {
@@ -148,21 +170,6 @@ func specAndUsage(in *CreateKeyRequest) (keystore.Spec, string, error) {
 		return "", "", awsapi.Errorf("ValidationException", "KeyUsage %s is not compatible with KeySpec %s", usage, name)
 	}
 	return spec, usage, nil
-}
-
-// checkOrigin refuses the origins that this server does not have yet. They are
-// refused and not ignored: a key of another origin than asked for would be a
-// key in the wrong hands.
-func checkOrigin(in *CreateKeyRequest) error {
-	switch {
-	case in.Origin != "" && in.Origin != OriginTypeAwsKms:
-		return awsapi.Errorf("UnsupportedOperationException", "Origin %s is not supported; keys are made with Origin AWS_KMS", in.Origin)
-	case in.CustomKeyStoreId != "":
-		return awsapi.Errorf("UnsupportedOperationException", "Custom key stores are not supported; leave CustomKeyStoreId out")
-	case in.XksKeyId != "":
-		return awsapi.Errorf("UnsupportedOperationException", "External key stores are not supported; leave XksKeyId out")
-	}
-	return nil
 }
 
 // newUUID returns a random UUID (RFC 9562, version 4).

@@ -12,9 +12,6 @@ import (
 	"github.com/keyturn/keyturn/sqldb"
 )
 
-// maxGrants is how many grants a key can have (AWS quota).
-const maxGrants = 50_000
-
 // forService says whether a service asks on the caller's behalf, as
 // kms:GrantIsForAWSResource.
 func forService(call *access.Call) string {
@@ -58,6 +55,9 @@ func (s *Service) CreateGrant(ctx context.Context, call *access.Call, in *Create
 	}
 	g.keyARN, g.region, g.created = k.arn, k.region, micros(s.now())
 	g.sign()
+	if err := s.admitNewGrant(ctx, g); err != nil {
+		return nil, err
+	}
 	if isTrue(in.DryRun) {
 		return nil, errDryRun()
 	}
@@ -143,6 +143,22 @@ func (s *Service) pinGrant(ctx context.Context, g *grantRow) error {
 		*p.id = id
 	}
 	return nil
+}
+
+// admitNewGrant is admitGrant, unless the grant is there already.
+func (s *Service) admitNewGrant(ctx context.Context, g *grantRow) error {
+	full := s.admitGrant(ctx, g.keyARN)
+	if full == nil || g.name == "" {
+		return full
+	}
+	var have int
+	if err := s.db.QueryRow(ctx, `SELECT COUNT(*) FROM kms_grants WHERE key_arn = $1 AND fingerprint = $2`, g.keyARN, g.fingerprint).Scan(&have); err != nil {
+		return fmt.Errorf("looking for grant: %w", err)
+	}
+	if have > 0 {
+		return nil
+	}
+	return full
 }
 
 // insertGrant stores a grant, or takes the id of the one that is there.

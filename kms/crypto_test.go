@@ -160,7 +160,7 @@ func TestGenerateRandom(t *testing.T) {
 			{sdk.GenerateRandomInput{}, "ValidationException", "NumberOfBytes is required."},
 			{sdk.GenerateRandomInput{NumberOfBytes: aws.Int32(0)}, "ValidationException", "1 validation error detected: Value '0' at 'numberOfBytes' failed to satisfy constraint: Member must have value greater than or equal to 1"},
 			{sdk.GenerateRandomInput{NumberOfBytes: aws.Int32(1025)}, "ValidationException", "1 validation error detected: Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024"},
-			{sdk.GenerateRandomInput{NumberOfBytes: aws.Int32(1), CustomKeyStoreId: aws.String("cks-1")}, "UnsupportedOperationException", "*"},
+			{sdk.GenerateRandomInput{NumberOfBytes: aws.Int32(1), CustomKeyStoreId: aws.String("cks-1")}, "CustomKeyStoreNotFoundException", "Custom key store cks-1 is not found."},
 		} {
 			_, err := n.GenerateRandom(ctx, &c.in)
 			wantError(t, err, c.code, c.message)

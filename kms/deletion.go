@@ -43,6 +43,9 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, call *access.Call, in
 				return err
 			}
 		}
+		if err := s.holdRotation(tx, call, k, "ScheduleKeyDeletion"); err != nil {
+			return err
+		}
 		if replicas > 0 {
 			out.KeyState = moves("wait for replicas", k.state)
 			_, err := tx.Exec(`UPDATE kms_keys SET state = $2, deletion_days = $3 WHERE arn = $1`, k.arn, out.KeyState, days)
@@ -63,11 +66,16 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, call *access.Call, in
 // pendingWindow is a waiting period in µs.
 func pendingWindow(days int32) int64 { return (time.Duration(days) * 24 * time.Hour).Microseconds() }
 
-// CancelKeyDeletion leaves the key Disabled, whatever it was before.
+// CancelKeyDeletion leaves the key Disabled, whatever it was before; a key that
+// lacks imported material is pending import, for it could not be enabled.
 func (s *Service) CancelKeyDeletion(ctx context.Context, call *access.Call, in *CancelKeyDeletionRequest) (*CancelKeyDeletionResponse, error) {
 	k, err := s.change(ctx, call, &request{operation: "CancelKeyDeletion", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
+		way := "CancelKeyDeletion"
+		if !k.whole() {
+			way = "CancelKeyDeletion, material missing"
+		}
 		_, err := tx.Exec(`UPDATE kms_keys SET state = $2, deletion_at = NULL, deletion_days = NULL, due_seen_at = NULL WHERE arn = $1`,
-			k.arn, moves("CancelKeyDeletion", k.state))
+			k.arn, moves(way, k.state))
 		return err
 	})
 	if err != nil {
@@ -215,6 +223,14 @@ func (s *Service) beginDestruction(ctx context.Context, k dueKey, now int64) (bo
 			return err
 		}
 		began = true
+		if err := settlePending(tx, k.account, k.id); err != nil {
+			return err
+		}
+		if turner := s.rotations.Load(); turner != nil {
+			if err := (*turner).ForgetKey(tx, k.arn); err != nil {
+				return err
+			}
+		}
 		return forget(tx, k.arn)
 	})
 	return began, err

@@ -127,6 +127,7 @@ func (s *Service) endGrant(ctx context.Context, k *keyRow, id, operation string,
 		tx.Touch(grantsTopic(k.arn))
 		return err
 	})
+	s.tally.forget(grantsTopic(k.arn))
 	if refused := (*awsapi.Error)(nil); err != nil && !errors.As(err, &refused) {
 		return fmt.Errorf("removing grant: %w", err)
 	}

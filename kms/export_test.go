@@ -2,9 +2,12 @@ package kms
 
 import (
 	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
-	"github.com/keyturn/keyturn/keystore"
-	"github.com/keyturn/keyturn/sqldb"
+	"github.com/keyturn/keyturn/access"
 )
 
 // For tests that hold the tables and parsers against their promises.
@@ -51,23 +54,34 @@ func (c *cache[N, T]) size() int {
 	return len(c.entries)
 }
 
-// TurnMaterial gives a key a new current material and returns its id.
-func (s *Service) TurnMaterial(ctx context.Context, keyARN string) (string, error) {
-	k, err := s.readKey(ctx, keyARN)
-	if err != nil {
-		return "", err
+// NewTally returns a tally of one scope with a limit.
+func NewTally(limit int) func(now time.Time, count func() int) error {
+	t := new(tally)
+	return func(now time.Time, count func() int) error {
+		return t.admit("x", limit, now, func(int) (int, error) { return count(), nil })
 	}
-	m := &materialRow{id: newMaterialID(), state: materialPending, created: micros(s.now())}
-	if m.handle, err = s.backend.Generate(ctx, keystore.Ref{Account: k.account, KeyID: k.id, MaterialID: m.id}, k.spec); err != nil {
-		return "", err
+}
+
+// FillRateBuckets makes requests for n Regions and returns how many buckets there
+// are.
+func (s *Service) FillRateBuckets(n int) int {
+	for i := range n {
+		call := &access.Call{Account: "1", Region: strconv.Itoa(i), Operation: "DescribeKey", Caller: &access.Caller{}, Time: s.now()}
+		if err := s.admit(context.Background(), call); err != nil {
+			panic(err)
+		}
 	}
-	return m.id, s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if err := tx.QueryRow(`SELECT MAX(seq) + 1 FROM kms_materials WHERE key_arn = $1`, keyARN).Scan(&m.seq); err != nil {
-			return err
+	return len(s.rates.buckets)
+}
+
+// UnknownRates returns the rates that are neither of an operation nor of a class.
+func UnknownRates() (unknown []string) {
+	for name := range awsRates {
+		ok := slices.Contains(apiOperations, name)
+		class := name == rateSymmetric || name == rateRSA || name == rateECC || strings.HasPrefix(name, ratePair)
+		if ok == class || ok && usageFor[name] != "" {
+			unknown = append(unknown, name)
 		}
-		if err := insertMaterial(tx, keyARN, m); err != nil {
-			return err
-		}
-		return turnMaterial(tx, k.account, k.id, m.id, RotationTypeOnDemand, m.created)
-	})
+	}
+	return unknown
 }

@@ -482,8 +482,10 @@ func TestRetireGrant(t *testing.T) {
 		} {
 			g := make(c.operations...)
 			for _, in := range []*sdk.RetireGrantInput{
-				{KeyId: k.Arn, GrantId: g.GrantId, DryRun: ptr(true)}, {GrantToken: g.GrantToken, DryRun: ptr(true)},
-				{KeyId: k.Arn, GrantId: g.GrantId}, {GrantToken: make(c.operations...).GrantToken},
+				{KeyId: k.Arn, GrantId: g.GrantId, DryRun: ptr(true)},
+				{GrantToken: g.GrantToken, DryRun: ptr(true)},
+				{KeyId: k.Arn, GrantId: g.GrantId},
+				{GrantToken: make(c.operations...).GrantToken},
 			} {
 				_, err := c.who.RetireGrant(ctx, in)
 				want := "AccessDeniedException"

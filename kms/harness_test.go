@@ -24,6 +24,9 @@ import (
 	"github.com/keyturn/keyturn/keystore/keystoretest"
 	"github.com/keyturn/keyturn/keystore/software"
 	"github.com/keyturn/keyturn/kms"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotators"
+	"github.com/keyturn/keyturn/server"
 	"github.com/keyturn/keyturn/sqldb"
 	"github.com/keyturn/keyturn/sqldb/sqldbtest"
 )
@@ -42,9 +45,12 @@ type node struct {
 	db          *sqldb.DB
 	guard       *access.Guard
 	service     *kms.Service
+	rotation    *rotation.Service // turns when it is told to: settle
 	handler     http.Handler
 	clock       *clock
 	logs        *bytes.Buffer
+	auditDir    string
+	log         *audit.Log
 	*sdk.Client // of the root user of account
 }
 
@@ -57,25 +63,26 @@ type options struct {
 
 func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 	t.Helper()
-	n := &node{t: t, db: db, clock: newClock(), logs: new(bytes.Buffer)}
+	n := &node{t: t, db: db, clock: newClock(), logs: new(bytes.Buffer), auditDir: sqldbtest.Dir(t)}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the node's log:\n%s", n.logs)
 		}
 	})
 	if o.root == nil {
-		o.root = software.RootKeyFile(filepath.Join(t.TempDir(), "root.key"))
+		o.root = rootKeyFile(t)
 	}
 	store, err := software.Open(ctx, db, o.root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	log, err := audit.Open(ctx, sqldbtest.Dir(t), nil, "test", audit.Options{Sync: audit.Interval})
+	log, err := audit.Open(ctx, n.auditDir, nil, "test", audit.Options{Sync: audit.Interval})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { log.Close() })
+	n.log = log
 	n.guard, err = access.Open(ctx, access.Config{DB: db, Log: log, Sealer: store.Sealer("access")})
 	if err != nil {
 		t.Fatal(err)
@@ -92,9 +99,24 @@ func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.rotation, err = rotation.NewService(rotation.ServiceConfig{
+		DB: db, Guard: n.guard, Now: n.clock.now, Rand: func() float64 { return 0 },
+		Rotators: map[string]rotation.Rotator{rotation.RotatorMaterial: rotators.NewMaterial(server.Materials(n.service))},
+		Targets: func(context.Context, *rotation.Policy) (rotation.Target, error) {
+			return rotation.Target{Local: true}, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.service.SetRotations(n.rotation)
 	n.handler = awsapi.NewHandler(awsapi.Config{Guard: n.guard, Services: []awsapi.Service{n.service.API()}, Logger: logger})
 	n.Client = n.as(account, "", "")
 	return n
+}
+
+func rootKeyFile(t testing.TB) software.RootKey {
+	return software.RootKeyFile(filepath.Join(t.TempDir(), "root.key"))
 }
 
 // each runs a test on a fresh node over each engine.
@@ -143,6 +165,14 @@ func (n *node) client(region, accessKeyID string, secret access.Secret) *sdk.Cli
 // allow is an identity policy that allows actions on every resource.
 func allow(actions ...string) string {
 	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["` + strings.Join(actions, `","`) + `"],"Resource":"*"}]}`
+}
+
+// settle does every rotation that is due.
+func (n *node) settle() {
+	n.t.Helper()
+	if _, err := n.rotation.Settle(ctx); err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 // clock is a clock that a test moves.

@@ -33,20 +33,21 @@ type keyRow struct {
 	deletionAt   sql.NullInt64
 	deletionDays sql.NullInt32 // the waiting period that was asked for
 	rotationDays int64         // period of automatic rotation; 0: off
-	rotationNext int64         // µs
 	onDemand     int64         // rotations by RotateKeyOnDemand so far
 	gen          int64
 
-	kin []string // the Regions of a Multi-Region key, sorted, where they were read: see readKin
+	imports  []*materialRow // of a key with imported material, by seq: see readImports
+	usableTo int64          // µs, when the first of them expires that the key cannot do without; 0: none does
+	kin      []string       // the Regions of a Multi-Region key, sorted, where they were read: see readKin
 }
 
 const keyColumns = `arn, account, region, key_id, spec, key_usage, origin, manager, primary_region, state, description, policy,
-	material_id, created_at, deletion_at, deletion_days, rotation_days, rotation_next, on_demand, gen`
+	material_id, created_at, deletion_at, deletion_days, rotation_days, on_demand, gen`
 
 func (k *keyRow) columns() []any {
 	return []any{
 		&k.arn, &k.account, &k.region, &k.id, &k.spec, &k.usage, &k.origin, &k.manager, &k.primaryRegion, &k.state, &k.description,
-		&k.document, &k.materialID, &k.created, &k.deletionAt, &k.deletionDays, &k.rotationDays, &k.rotationNext, &k.onDemand, &k.gen,
+		&k.document, &k.materialID, &k.created, &k.deletionAt, &k.deletionDays, &k.rotationDays, &k.onDemand, &k.gen,
 	}
 }
 
@@ -82,7 +83,11 @@ func (s *Service) complete(ctx context.Context, k *keyRow) (err error) {
 	// The databases do not agree on the order of text.
 	slices.Sort(k.aliases)
 	slices.SortFunc(k.tags, func(a, b Tag) int { return strings.Compare(a.TagKey, b.TagKey) })
-	return rows.Err()
+	if err := rows.Err(); err != nil || k.origin != OriginTypeExternal {
+		return err
+	}
+	rows.Close()
+	return s.readImports(ctx, k)
 }
 
 func micros(t time.Time) int64      { return t.UnixMicro() }
@@ -252,6 +257,7 @@ func (k *keyRow) metadata() *KeyMetadata {
 	if multi {
 		m.MultiRegionConfiguration = k.configuration()
 	}
+	k.describeImports(m)
 	switch algorithms := k.spec.Algorithms(k.usage); k.usage {
 	case KeyUsageTypeSignVerify:
 		m.SigningAlgorithms = algorithms
@@ -317,20 +323,6 @@ func (s *Service) UpdateKeyDescription(ctx context.Context, call *access.Call, i
 		return err
 	})
 	return nil, err
-}
-
-// GetKeyRotationStatus answers, as AWS does for keys that never rotate by
-// themselves, that automatic rotation is off.
-func (s *Service) GetKeyRotationStatus(ctx context.Context, call *access.Call, in *GetKeyRotationStatusRequest) (*GetKeyRotationStatusResponse, error) {
-	n, err := parseKeyName(call, in.KeyId)
-	if err != nil {
-		return nil, err
-	}
-	k, err := s.findKey(ctx, call, &request{operation: "GetKeyRotationStatus", keyID: in.KeyId}, n)
-	if err != nil {
-		return nil, err
-	}
-	return &GetKeyRotationStatusResponse{KeyId: k.id}, nil
 }
 
 // everything is the resource of operations that work on no key in particular:

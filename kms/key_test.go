@@ -134,10 +134,6 @@ func TestCreateKeyRefusals(t *testing.T) {
 				&sdk.CreateKeyInput{KeySpec: types.KeySpecRsa2048, CustomerMasterKeySpec: types.CustomerMasterKeySpecRsa4096}, "ValidationException",
 				"You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.",
 			},
-			{&sdk.CreateKeyInput{Origin: types.OriginTypeExternal}, "UnsupportedOperationException", "Origin EXTERNAL is not supported…"},
-			{&sdk.CreateKeyInput{Origin: types.OriginTypeAwsCloudhsm, CustomKeyStoreId: aws.String("cks-1234567890abcdef0")}, "UnsupportedOperationException", "*"},
-			{&sdk.CreateKeyInput{CustomKeyStoreId: aws.String("cks-1234567890abcdef0")}, "UnsupportedOperationException", "Custom key stores…"},
-			{&sdk.CreateKeyInput{XksKeyId: aws.String("xks-1")}, "UnsupportedOperationException", "External key stores…"},
 			{&sdk.CreateKeyInput{Policy: aws.String("{")}, "MalformedPolicyDocumentException", "*"},
 			{
 				&sdk.CreateKeyInput{Policy: aws.String(keyPolicy("arn:aws:iam::"+otherAccount+":root", "kms:*"))}, "MalformedPolicyDocumentException",
@@ -317,17 +313,6 @@ func TestUpdateKeyDescription(t *testing.T) {
 			out := must[*sdk.DescribeKeyOutput](t)(n.DescribeKey(ctx, &sdk.DescribeKeyInput{KeyId: k.KeyId}))
 			if aws.ToString(out.KeyMetadata.Description) != text {
 				t.Errorf("description is %q, want %q", aws.ToString(out.KeyMetadata.Description), text)
-			}
-		}
-	})
-}
-
-func TestGetKeyRotationStatus(t *testing.T) {
-	each(t, func(t *testing.T, n *node) {
-		for _, k := range []*types.KeyMetadata{n.symmetricKey(), n.signingKey()} {
-			out, err := n.GetKeyRotationStatus(ctx, &sdk.GetKeyRotationStatusInput{KeyId: k.Arn})
-			if err != nil || out.KeyRotationEnabled || *out.KeyId != *k.KeyId {
-				t.Errorf("%+v %v", out, err)
 			}
 		}
 	})

@@ -35,7 +35,7 @@ func (s *Service) newKeyPolicy(ctx context.Context, call *access.Call, r *reques
 	if document == "" {
 		return defaultPolicy(k.account), nil
 	}
-	if most := policy.MaxResourceBytes; len(document) > most {
+	if most := s.quotas.PolicyBytes; len(document) > most {
 		return "", awsapi.Errorf("LimitExceededException", "A key policy has at most %d bytes, not %d", most, len(document))
 	}
 	stored, err := s.pinPrincipals(ctx, document)

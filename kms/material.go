@@ -32,8 +32,7 @@ type materialRow struct {
 	state        string
 	importState  string // of imported material
 	description  string
-	handle       []byte // nil: it waits to be imported
-	fingerprint  []byte
+	handle       []byte        // nil: it waits to be imported
 	validTo      sql.NullInt64 // µs
 	created      int64         // µs
 	rotated      int64         // µs, when it became the current one; 0: the first
@@ -42,10 +41,10 @@ type materialRow struct {
 }
 
 func insertMaterial(tx *sqldb.Tx, keyARN string, m *materialRow) error {
-	_, err := tx.Exec(`INSERT INTO kms_materials (key_arn, material_id, seq, state, import_state, description, handle, fingerprint,
+	_, err := tx.Exec(`INSERT INTO kms_materials (key_arn, material_id, seq, state, import_state, description, handle,
 			valid_to, created_at, rotated_at, rotation_type, rotation_token)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-		keyARN, m.id, m.seq, m.state, m.importState, m.description, m.handle, m.fingerprint, m.validTo, m.created, m.rotated, m.rotationType, m.token)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		keyARN, m.id, m.seq, m.state, m.importState, m.description, m.handle, m.validTo, m.created, m.rotated, m.rotationType, m.token)
 	return err
 }
 
@@ -58,7 +57,7 @@ func turnMaterial(tx *sqldb.Tx, account, keyID, materialID, rotationType string,
 		return err
 	}
 	turned, err := tx.Exec(`UPDATE kms_materials SET state = 'CURRENT', rotated_at = $4, rotation_type = $5
-		WHERE `+ofKin+` AND material_id = $3 AND handle IS NOT NULL`, account, keyID, materialID, now, rotationType)
+		WHERE `+ofKin+` AND material_id = $3 AND handle IS NOT NULL AND (valid_to IS NULL OR valid_to > $4)`, account, keyID, materialID, now, rotationType)
 	if err != nil {
 		return err
 	}

@@ -146,10 +146,13 @@ func (s *Service) replicate(ctx context.Context, call *access.Call, n resourceNa
 	if err != nil {
 		return nil, err
 	}
-	if err := checkTags(in.Tags); err != nil {
+	if err := s.checkTags(in.Tags); err != nil {
 		return nil, err
 	}
 	if replica.document, err = s.newKeyPolicy(ctx, call, r, &replica.keyFacts, in.Policy); err != nil {
+		return nil, err
+	}
+	if err := s.admitKey(ctx, replica.account, replica.region); err != nil {
 		return nil, err
 	}
 	call.Touched(replica.arn, replica.account, typeKey)
@@ -164,7 +167,7 @@ func (s *Service) replicaOf(primary *keyRow, in *ReplicateKeyRequest) *keyRow {
 	k.description, k.created, k.gen = in.Description, micros(s.now()), 1
 	k.policy, k.tags, k.aliases = nil, nil, nil
 	if k.origin == OriginTypeExternal {
-		k.state = KeyStatePendingImport
+		k.state = statePendingImport
 	}
 	return &k
 }
@@ -190,11 +193,14 @@ func (s *Service) storeReplica(ctx context.Context, primary, replica *keyRow, ta
 			return err
 		}
 		_, err = tx.Exec(`INSERT INTO kms_materials (key_arn, material_id, handle, created_at, seq, state, import_state, description,
-				fingerprint, rotated_at, rotation_type, rotation_token)
+				rotated_at, rotation_type, rotation_token)
 			SELECT CAST($2 AS TEXT), material_id, `+handle+`, created_at, seq, state, `+imported+`, description,
-				fingerprint, rotated_at, rotation_type, rotation_token
+				rotated_at, rotation_type, rotation_token
 			FROM kms_materials WHERE key_arn = $1`, primary.arn, replica.arn)
-		return err
+		if err != nil {
+			return err
+		}
+		return settlePending(tx, replica.account, replica.id)
 	})
 	if sqldb.IsUniqueViolation(err) {
 		return awsapi.Errorf("AlreadyExistsException", "A key %s of the multi-Region key exists in %s already.", replica.arn, replica.region)
@@ -259,6 +265,11 @@ func (s *Service) movePrimary(ctx context.Context, call *access.Call, n resource
 				return sqldb.ErrConflict
 			}
 		}
+		if turner := s.rotations.Load(); turner != nil {
+			if err := (*turner).MoveKey(tx, primary.arn, replica.arn, primary.materialID, call.Caller.ARN); err != nil {
+				return err
+			}
+		}
 		return tellKin(tx, primary, `UPDATE kms_keys SET primary_region = $3 WHERE account = $1 AND key_id = $2`, replica.region)
 	})
 }
@@ -284,4 +295,27 @@ func tellKin(tx *sqldb.Tx, k *keyRow, statement string, args ...any) error {
 	rows.Close()
 	_, err = tx.Exec(statement, append([]any{k.account, k.id}, args...)...)
 	return err
+}
+
+// KinAliases answers the ARNs of the aliases of the same name, in other Regions,
+// that name the same Multi-Region key as an alias. It checks no permission.
+func (s *Service) KinAliases(ctx context.Context, aliasARN string) (arns []string, err error) {
+	rows, err := s.db.Query(ctx, `SELECT o.arn FROM kms_aliases a
+		JOIN kms_keys k ON k.arn = a.key_arn AND k.primary_region <> ''
+		JOIN kms_keys r ON r.account = k.account AND r.key_id = k.key_id AND r.arn <> k.arn
+		JOIN kms_aliases o ON o.key_arn = r.arn AND o.name = a.name
+		WHERE a.arn = $1`, aliasARN)
+	if err != nil {
+		return nil, fmt.Errorf("looking for the kin of %s: %w", aliasARN, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var arn string
+		if err := rows.Scan(&arn); err != nil {
+			return nil, fmt.Errorf("looking for the kin of %s: %w", aliasARN, err)
+		}
+		arns = append(arns, arn)
+	}
+	slices.Sort(arns)
+	return arns, rows.Err()
 }

@@ -5,13 +5,14 @@ import "github.com/keyturn/keyturn/awsapi"
 // API returns the operations for awsapi.NewHandler. What the model knows and
 // this table does not answers UnknownOperationException.
 func (s *Service) API() awsapi.Service {
-	return awsapi.Service{
+	api := awsapi.Service{
 		Name:         "kms",
 		SigningName:  apiSigningName,
 		TargetPrefix: apiTargetPrefix,
 		EventSource:  "kms.amazonaws.com",
 		InternalCode: "KMSInternalException",
 		Known:        apiOperations,
+		Notes:        compatibilityNotes,
 		Operations: []awsapi.Operation{
 			awsapi.Op("CreateKey", s.CreateKey),
 			awsapi.Op("DescribeKey", s.DescribeKey).ReadOnly(),
@@ -21,8 +22,13 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("DisableKey", s.DisableKey),
 			awsapi.Op("ScheduleKeyDeletion", s.ScheduleKeyDeletion),
 			awsapi.Op("CancelKeyDeletion", s.CancelKeyDeletion),
-			awsapi.Op("GetKeyRotationStatus", s.GetKeyRotationStatus).ReadOnly(),
 			awsapi.Op("GetKeyLastUsage", s.GetKeyLastUsage).ReadOnly(),
+
+			awsapi.Op("EnableKeyRotation", s.EnableKeyRotation),
+			awsapi.Op("DisableKeyRotation", s.DisableKeyRotation),
+			awsapi.Op("GetKeyRotationStatus", s.GetKeyRotationStatus).ReadOnly(),
+			awsapi.Op("RotateKeyOnDemand", s.RotateKeyOnDemand),
+			awsapi.Op("ListKeyRotations", s.ListKeyRotations).ReadOnly(),
 
 			awsapi.Op("ReplicateKey", s.ReplicateKey),
 			awsapi.Op("UpdatePrimaryRegion", s.UpdatePrimaryRegion),
@@ -46,6 +52,17 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("UntagResource", s.UntagResource),
 			awsapi.Op("ListResourceTags", s.ListResourceTags).ReadOnly(),
 
+			awsapi.Op("GetParametersForImport", s.GetParametersForImport).ReadOnly(),
+			awsapi.Op("ImportKeyMaterial", s.ImportKeyMaterial),
+			awsapi.Op("DeleteImportedKeyMaterial", s.DeleteImportedKeyMaterial),
+
+			awsapi.Op("CreateCustomKeyStore", s.CreateCustomKeyStore),
+			awsapi.Op("DescribeCustomKeyStores", s.DescribeCustomKeyStores).ReadOnly(),
+			awsapi.Op("UpdateCustomKeyStore", s.UpdateCustomKeyStore),
+			awsapi.Op("ConnectCustomKeyStore", s.ConnectCustomKeyStore),
+			awsapi.Op("DisconnectCustomKeyStore", s.DisconnectCustomKeyStore),
+			awsapi.Op("DeleteCustomKeyStore", s.DeleteCustomKeyStore),
+
 			awsapi.Op("Sign", s.Sign).ReadOnly(),
 			awsapi.Op("Verify", s.Verify).ReadOnly(),
 			awsapi.Op("GetPublicKey", s.GetPublicKey).ReadOnly(),
@@ -64,4 +81,10 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("GenerateRandom", s.GenerateRandom).ReadOnly(),
 		},
 	}
+	if s != nil && s.rates != nil { // of a nil Service the table is only counted
+		for i, op := range api.Operations {
+			api.Operations[i] = op.Before(s.admit)
+		}
+	}
+	return api
 }

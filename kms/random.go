@@ -18,7 +18,7 @@ func (s *Service) GenerateRandom(ctx context.Context, call *access.Call, in *Gen
 	case in.Recipient != nil:
 		return nil, errRecipient()
 	case in.CustomKeyStoreId != "":
-		return nil, awsapi.Errorf("UnsupportedOperationException", "Custom key stores are not supported; leave CustomKeyStoreId out")
+		return nil, noSuchStore(in.CustomKeyStoreId)
 	case in.NumberOfBytes == nil:
 		return nil, awsapi.Errorf("ValidationException", "NumberOfBytes is required.")
 	}

@@ -85,6 +85,9 @@ func (r *request) name() string {
 // check asks the Guard whether the caller may do the request to the key, and
 // remembers the answer. A key that is yet to be made has neither ARN nor policy.
 func (s *Service) check(ctx context.Context, call *access.Call, r *request, k *keyFacts) error {
+	if err := s.admitUse(call, r, k); err != nil {
+		return err
+	}
 	if err := s.guard.Check(ctx, call, r.name(), s.resource(r, k)); err != nil {
 		return err
 	}

@@ -43,11 +43,18 @@ type Config struct {
 	Lineages Lineages         // nil: no alias is a lineage
 	Regions  []string         // that keys may be replicated to; empty: any
 
+	Quotas     Quotas
+	RateLimits RateLimits
+
 	// MaxSnapshots is how many keys and how many aliases are kept ready at
 	// most; 0 means 8192. A key in use costs some kilobytes (an RSA key about
 	// ten), an idle one nothing: what was not used for IdleAfter is dropped.
 	MaxSnapshots int
 	IdleAfter    time.Duration // 0: ten minutes
+
+	// MinRotationDays is the shortest period that EnableKeyRotation takes; 0 means
+	// AWS's 90 days.
+	MinRotationDays int
 
 	// DeletionGrace is how long after its date, at least, a key is destroyed:
 	// it must have been seen overdue that long before, so that a clock that
@@ -82,9 +89,15 @@ type Service struct {
 	regions  []string
 	grace    time.Duration
 
+	rotations       atomic.Pointer[Rotations]
+	minRotationDays int
+
 	snapshots *snapshots
 	policies  compiledPolicies
 	usage     usageLog
+	quotas    Quotas
+	tally     tally
+	rates     *rates // nil: no limits
 }
 
 // New returns a Service on a database that is open. Nothing is read before the
@@ -93,7 +106,13 @@ func New(_ context.Context, c Config) (*Service, error) {
 	if c.DB == nil || c.Guard == nil || c.Backend == nil || c.Sealer == nil {
 		return nil, errors.New("starting kms: DB, Guard, Backend and Sealer are required")
 	}
-	s := &Service{db: c.DB, guard: c.Guard, backend: c.Backend, sealer: c.Sealer, now: c.Now, logger: c.Logger, regions: c.Regions}
+	if err := errors.Join(c.Quotas.Check(), c.RateLimits.Check()); err != nil {
+		return nil, fmt.Errorf("starting kms: %w", err)
+	}
+	s := &Service{
+		db: c.DB, guard: c.Guard, backend: c.Backend, sealer: c.Sealer, now: c.Now, logger: c.Logger, regions: c.Regions,
+		quotas: c.Quotas.withDefaults(), rates: newRates(c.RateLimits),
+	}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -111,6 +130,9 @@ func New(_ context.Context, c Config) (*Service, error) {
 	}
 	if c.IdleAfter <= 0 {
 		c.IdleAfter = 10 * time.Minute
+	}
+	if s.minRotationDays = c.MinRotationDays; s.minRotationDays <= 0 {
+		s.minRotationDays = minRotationDays
 	}
 	s.snapshots = newSnapshots(c.MaxSnapshots, c.IdleAfter)
 	s.SetLineages(c.Lineages)
@@ -137,8 +159,8 @@ const (
 )
 
 // Run does the work that no request does, until ctx ends: keys whose date of
-// deletion has come are destroyed, last uses are written down, idle snapshots
-// are dropped. It returns nil after a last flush. Any number of nodes may run
+// deletion has come are destroyed, imported material whose time is over is
+// taken away, last uses are written down, idle snapshots are dropped. It returns nil after a last flush. Any number of nodes may run
 // it. Errors are logged and tried again at the next tick.
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(tickInterval)
@@ -160,11 +182,15 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// RunOnce is one turn of Run. worked is whether a key was destroyed, or came
-// nearer to it.
+// RunOnce is one turn of Run. worked is whether a key or a material was
+// destroyed, or came nearer to it.
 func (s *Service) RunOnce(ctx context.Context) (worked bool, err error) {
 	s.snapshots.dropIdle(s.now())
-	flushErr := s.flushUsage(ctx)
-	worked, err = s.deleteDue(ctx)
-	return worked, errors.Join(flushErr, err)
+	errs := []error{s.flushUsage(ctx)}
+	for _, do := range []func(context.Context) (bool, error){s.deleteDue, s.expireDue, s.destroyCondemned} {
+		did, err := do(ctx)
+		worked = worked || did
+		errs = append(errs, err)
+	}
+	return worked, errors.Join(errs...)
 }

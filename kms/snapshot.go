@@ -26,6 +26,7 @@ type keySnapshot struct {
 	materialID  string    // of the current material
 	deactivated bool      // a generation that verifies and decrypts only
 	material    *material // nil unless the state is Enabled and the material is there
+	usableTo    int64     // µs, when a material expires without which the key is pending import; 0: none does
 	older       *olderMaterials
 	use         *keyUse // shared with the snapshots before and after
 }
@@ -241,9 +242,9 @@ func (s *Service) keySnapshot(ctx context.Context, call *access.Call, n resource
 	k, err := s.snapshots.keys.get(ctx, n, s.db.Fresh(), call.Time, func(ctx context.Context, last *keySnapshot) (*keySnapshot, error) {
 		return s.loadKey(ctx, n.arn(), last)
 	})
-	if err == nil && k.material != nil && k.material.validTo != 0 && expired(k.material.validTo, micros(s.now())) {
+	if err == nil && k.usableTo != 0 && k.state == stateEnabled && expired(k.usableTo, micros(s.now())) {
 		gone := *k
-		gone.material = nil
+		gone.state, gone.material = statePendingImport, nil
 		k = &gone
 	}
 	return k, err
@@ -266,7 +267,7 @@ func (s *Service) loadKey(ctx context.Context, keyARN string, last *keySnapshot)
 	if err := s.complete(ctx, &row); err != nil {
 		return nil, err
 	}
-	k := &keySnapshot{keyFacts: row.keyFacts, state: row.state, materialID: row.materialID, older: new(olderMaterials)}
+	k := &keySnapshot{keyFacts: row.keyFacts, state: row.state, materialID: row.materialID, usableTo: row.usableTo, older: new(olderMaterials)}
 	if l := s.lineages.Load(); l != nil {
 		if k.deactivated, err = (*l).Deactivated(ctx, row.arn); err != nil {
 			return nil, fmt.Errorf("asking for the generation of %s: %w", row.arn, err)
@@ -276,6 +277,9 @@ func (s *Service) loadKey(ctx context.Context, keyARN string, last *keySnapshot)
 		k.use = last.use
 	} else {
 		k.use = &keyUse{arn: row.arn, log: &s.usage}
+	}
+	if validTo.Valid && (k.usableTo == 0 || validTo.Int64 < k.usableTo) {
+		k.usableTo = validTo.Int64
 	}
 	if k.state != stateEnabled || handle == nil {
 		return k, nil

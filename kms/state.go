@@ -22,6 +22,18 @@ import (
 //	               └───────────────▶ PendingReplicaDeletion ─▶ Disabled
 //	        of a primary key that has replicas        CancelKeyDeletion
 //
+// Keys whose material is imported begin in PendingImport, and come back to it
+// whenever material goes that they cannot do without; it is as if they were
+// Disabled, and nobody can enable them:
+//
+//	               ImportKeyMaterial: all is there
+//	PendingImport ─────────────────────────────────▶ Enabled
+//	   │    ▲  ▲    material deleted or expired         │
+//	   │    │  └────────────────────────────────────────┴─ Disabled
+//	   │    │ CancelKeyDeletion, material missing
+//	   └────┴─▶ PendingDeletion, PendingReplicaDeletion
+//	      ScheduleKeyDeletion
+//
 // AWS's Creating and Updating, through which Multi-Region keys pass on their way
 // from Region to Region, do not occur: one transaction changes all Regions.
 //
@@ -29,6 +41,7 @@ import (
 const (
 	stateEnabled                = KeyStateEnabled
 	stateDisabled               = KeyStateDisabled
+	statePendingImport          = KeyStatePendingImport
 	statePendingDeletion        = KeyStatePendingDeletion
 	statePendingReplicaDeletion = KeyStatePendingReplicaDeletion
 	stateDestroyed              = "Destroyed"
@@ -39,11 +52,22 @@ const (
 var transitions = map[string]map[string]string{
 	"EnableKey":           {stateEnabled: stateEnabled, stateDisabled: stateEnabled},
 	"DisableKey":          {stateEnabled: stateDisabled, stateDisabled: stateDisabled},
-	"ScheduleKeyDeletion": {stateEnabled: statePendingDeletion, stateDisabled: statePendingDeletion},
+	"ScheduleKeyDeletion": {stateEnabled: statePendingDeletion, stateDisabled: statePendingDeletion, statePendingImport: statePendingDeletion},
 	"CancelKeyDeletion":   {statePendingDeletion: stateDisabled, statePendingReplicaDeletion: stateDisabled},
-	"wait for replicas":   {stateEnabled: statePendingReplicaDeletion, stateDisabled: statePendingReplicaDeletion},
-	"last replica gone":   {statePendingReplicaDeletion: statePendingDeletion},
-	"destroy":             {statePendingDeletion: stateDestroyed},
+	"wait for replicas": {
+		stateEnabled: statePendingReplicaDeletion, stateDisabled: statePendingReplicaDeletion, statePendingImport: statePendingReplicaDeletion,
+	},
+	"last replica gone": {statePendingReplicaDeletion: statePendingDeletion},
+	"destroy":           {statePendingDeletion: stateDestroyed},
+
+	// When the last material is there that the key cannot do without, and when one
+	// goes. Material that comes again does not enable a key that somebody disabled.
+	"ImportKeyMaterial": {statePendingImport: stateEnabled, stateEnabled: stateEnabled, stateDisabled: stateDisabled},
+	"lose material": {
+		stateEnabled: statePendingImport, stateDisabled: statePendingImport, statePendingImport: statePendingImport,
+		statePendingDeletion: statePendingDeletion, statePendingReplicaDeletion: statePendingReplicaDeletion,
+	},
+	"CancelKeyDeletion, material missing": {statePendingDeletion: statePendingImport, statePendingReplicaDeletion: statePendingImport},
 }
 
 // A rule says in which states an operation works on a key. From "Key states
@@ -53,6 +77,8 @@ type rule uint8
 const (
 	inAnyState rule = iota
 	whenEnabled
+	whenEnabledOrPendingImport // the operation itself refuses imported keys, in its own words
+	whenImported               // with its material: Enabled or Disabled
 	whenNotPendingDeletion
 	whenPendingDeletion
 )
@@ -69,13 +95,14 @@ var stateRules = map[string]rule{
 	"ListAliases":          inAnyState,
 	"DeleteAlias":          inAnyState,
 	"GetKeyRotationStatus": inAnyState,
+	"ListKeyRotations":     inAnyState,
 	"GetKeyLastUsage":      inAnyState,
 	"ListGrants":           inAnyState,
 	"RetireGrant":          inAnyState,
 	"RevokeGrant":          inAnyState,
 
-	"EnableKey":            whenNotPendingDeletion,
-	"DisableKey":           whenNotPendingDeletion,
+	"EnableKey":            whenImported,
+	"DisableKey":           whenImported,
 	"ScheduleKeyDeletion":  whenNotPendingDeletion,
 	"UpdateKeyDescription": whenNotPendingDeletion,
 	"CreateAlias":          whenNotPendingDeletion,
@@ -83,7 +110,15 @@ var stateRules = map[string]rule{
 	"TagResource":          whenNotPendingDeletion,
 	"UntagResource":        whenNotPendingDeletion,
 
+	"GetParametersForImport":    whenNotPendingDeletion,
+	"ImportKeyMaterial":         whenNotPendingDeletion,
+	"DeleteImportedKeyMaterial": inAnyState,
+
 	"CancelKeyDeletion": whenPendingDeletion,
+
+	"EnableKeyRotation":  whenEnabledOrPendingImport,
+	"DisableKeyRotation": whenEnabledOrPendingImport,
+	"RotateKeyOnDemand":  whenEnabled,
 
 	"ReplicateKey":        whenEnabled,
 	"UpdatePrimaryRegion": whenEnabled,
@@ -126,7 +161,13 @@ func checkState(operation, arn, state string) error {
 		return awsapi.Errorf("KMSInvalidStateException", "%s is pending deletion.", arn)
 	case state == statePendingReplicaDeletion:
 		return awsapi.Errorf("KMSInvalidStateException", "%s is pending replica deletion.", arn)
-	case state == stateEnabled, r == whenNotPendingDeletion && state == stateDisabled:
+	case r == whenNotPendingDeletion, state == stateEnabled:
+		return nil
+	case state == statePendingImport && r == whenEnabledOrPendingImport:
+		return nil
+	case state == statePendingImport:
+		return errPendingImport(arn)
+	case r == whenImported:
 		return nil
 	case state == stateDisabled:
 		return awsapi.Errorf("DisabledException", "%s is disabled.", arn)

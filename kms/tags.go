@@ -10,11 +10,8 @@ import (
 	"github.com/keyturn/keyturn/sqldb"
 )
 
-// maxTags is how many tags a key can have (AWS quota).
-const maxTags = 50
-
 // checkTags refuses what the model does not: reserved and repeated tag keys.
-func checkTags(tags []Tag) error {
+func (s *Service) checkTags(tags []Tag) error {
 	seen := make(map[string]bool, len(tags))
 	for _, t := range tags {
 		if strings.HasPrefix(strings.ToLower(t.TagKey), "aws:") {
@@ -25,8 +22,8 @@ func checkTags(tags []Tag) error {
 		}
 		seen[t.TagKey] = true
 	}
-	if len(tags) > maxTags {
-		return awsapi.Errorf("LimitExceededException", "A key has at most %d tags", maxTags)
+	if len(tags) > s.quotas.TagsPerKey {
+		return awsapi.Errorf("LimitExceededException", "A key has at most %d tags", s.quotas.TagsPerKey)
 	}
 	return nil
 }
@@ -40,7 +37,7 @@ func putTag(tx *sqldb.Tx, keyARN string, t Tag) error {
 // TagResource adds tags, or gives present ones another value; all or none.
 func (s *Service) TagResource(ctx context.Context, call *access.Call, in *TagResourceRequest) (*awsapi.Empty, error) {
 	_, err := s.change(ctx, call, &request{operation: "TagResource", keyID: in.KeyId, tags: in.Tags}, func(tx *sqldb.Tx, k *keyRow) error {
-		if err := checkTags(in.Tags); err != nil {
+		if err := s.checkTags(in.Tags); err != nil {
 			return err
 		}
 		for _, t := range in.Tags {
@@ -48,12 +45,12 @@ func (s *Service) TagResource(ctx context.Context, call *access.Call, in *TagRes
 				return err
 			}
 		}
-		var count int64
+		var count int
 		if err := tx.QueryRow(`SELECT COUNT(*) FROM kms_tags WHERE key_arn = $1`, k.arn).Scan(&count); err != nil {
 			return err
 		}
-		if count > maxTags {
-			return awsapi.Errorf("LimitExceededException", "A key has at most %d tags", maxTags)
+		if count > s.quotas.TagsPerKey {
+			return awsapi.Errorf("LimitExceededException", "A key has at most %d tags", s.quotas.TagsPerKey)
 		}
 		return nil
 	})

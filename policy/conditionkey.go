@@ -68,10 +68,12 @@ const (
 	KMSEncryptionContext // :context-key
 	KMSEncryptionContextKeys
 	KMSExpirationModel
+	KMSGrantConstraintSourceARN
 	KMSGrantConstraintType
 	KMSGrantIsForAWSResource
 	KMSGrantOperations
 	KMSGranteePrincipal
+	KMSGranteeServicePrincipal
 	KMSKeyAgreementAlgorithm
 	KMSKeyOrigin
 	KMSKeySpec
@@ -87,6 +89,7 @@ const (
 	KMSRequestAlias
 	KMSResourceAliases
 	KMSRetiringPrincipal
+	KMSRetiringServicePrincipal
 	KMSRotationPeriodInDays
 	KMSScheduleKeyDeletionPendingWindowInDays
 	KMSSigningAlgorithm
@@ -174,10 +177,12 @@ var conditionKeys = [keyNames]conditionKey{
 	KMSEncryptionContext:                      {name: "kms:EncryptionContext:", typ: anyValue, suffix: true},
 	KMSEncryptionContextKeys:                  {name: "kms:EncryptionContextKeys", multi: true},
 	KMSExpirationModel:                        {name: "kms:ExpirationModel"},
+	KMSGrantConstraintSourceARN:               {name: "kms:GrantConstraintSourceArn", typ: arnValue},
 	KMSGrantConstraintType:                    {name: "kms:GrantConstraintType"},
 	KMSGrantIsForAWSResource:                  {name: "kms:GrantIsForAWSResource", typ: boolValue},
 	KMSGrantOperations:                        {name: "kms:GrantOperations", multi: true},
 	KMSGranteePrincipal:                       {name: "kms:GranteePrincipal", typ: arnValue},
+	KMSGranteeServicePrincipal:                {name: "kms:GranteeServicePrincipal"},
 	KMSKeyAgreementAlgorithm:                  {name: "kms:KeyAgreementAlgorithm"},
 	KMSKeyOrigin:                              {name: "kms:KeyOrigin"},
 	KMSKeySpec:                                {name: "kms:KeySpec"},
@@ -193,6 +198,7 @@ var conditionKeys = [keyNames]conditionKey{
 	KMSRequestAlias:                           {name: "kms:RequestAlias"},
 	KMSResourceAliases:                        {name: "kms:ResourceAliases", multi: true},
 	KMSRetiringPrincipal:                      {name: "kms:RetiringPrincipal", typ: arnValue},
+	KMSRetiringServicePrincipal:               {name: "kms:RetiringServicePrincipal"},
 	KMSRotationPeriodInDays:                   {name: "kms:RotationPeriodInDays", typ: numberValue},
 	KMSScheduleKeyDeletionPendingWindowInDays: {name: "kms:ScheduleKeyDeletionPendingWindowInDays", typ: numberValue},
 	KMSSigningAlgorithm:                       {name: "kms:SigningAlgorithm"},

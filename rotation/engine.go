@@ -268,7 +268,10 @@ func (e *Engine) restOf(ctx context.Context, job *Job, a action, d draw) (*Chang
 
 func (e *Engine) relate(ctx context.Context, job *Job) error {
 	r, err := e.c.Table.Related(ctx, &job.Row, job.Policy)
-	job.Active, job.Old, job.New, job.Next, job.held = r.Active, r.Old, r.New, r.Next, r.Held
+	job.Active, job.Old, job.New, job.Next, job.held, job.Follows = r.Active, r.Old, r.New, r.Next, r.Held, r.Follows
+	job.TurnedBy = func(ctx context.Context, aliasARN string) (string, error) {
+		return e.c.Table.TurnedBy(ctx, job.Policy.Target, aliasARN)
+	}
 	return err
 }
 

@@ -29,7 +29,7 @@ type Generation struct {
 	Target string // of the lineage
 	Alias  string // ARN of the lineage's alias
 	Number int    // v1, v2, …; unique in the lineage, never used again
-	Key    string // key ARN
+	Key    string // key ARN; of a Multi-Region key that in the Region of the lineage
 	State  State
 	Made   Made
 	Active bool // the alias names it
@@ -37,6 +37,8 @@ type Generation struct {
 	Usage  string
 	Public []byte // SubjectPublicKeyInfo in DER; nil for symmetric and HMAC keys; kept for ever
 	Note   string // what is worth knowing about it, for people
+
+	Regions []string `json:",omitzero"` // of a Multi-Region key: all Regions that it was seen in, that of the primary key first
 
 	CreatedAt     time.Time // when Keyturn first recorded it
 	PublishedAt   time.Time
@@ -62,6 +64,7 @@ type GenerationChange struct {
 	Spec, Usage string    // empty: unchanged
 	Public      []byte    // nil: unchanged
 	Note        string    // empty: unchanged
+	Regions     []string  // nil: unchanged
 	DeletionAt  time.Time // zero: unchanged
 
 	at          time.Time // set by the machine

@@ -14,7 +14,7 @@ import (
 
 const generationColumns = `g.target, g.alias_arn, g.number, g.key_arn, g.state, g.made, g.spec, g.key_usage, g.public_key, g.note,
 	g.created_at, g.published_at, g.activated_at, g.deactivated_at, g.overlap_ends, g.suspended_at, g.deletion_at,
-	g.compromised_at, g.destroyed_at`
+	g.compromised_at, g.destroyed_at, g.regions`
 
 const generationsQuery = `SELECT ` + generationColumns + `, CASE WHEN g.key_arn = l.active_key THEN 1 ELSE 0 END
 	FROM generations g JOIN lineages l ON l.target = g.target AND l.alias_arn = g.alias_arn `
@@ -38,10 +38,12 @@ func (t *SQLTable) generations(ctx context.Context, where string, args ...any) (
 }
 
 func scanGeneration(s scanner) (g Generation, err error) {
+	var regions string
 	err = s.Scan(&g.Target, &g.Alias, &g.Number, &g.Key, &g.State, &g.Made, &g.Spec, &g.Usage, &g.Public, &g.Note,
 		instant{&g.CreatedAt}, instant{&g.PublishedAt}, instant{&g.ActivatedAt}, instant{&g.DeactivatedAt},
 		instant{&g.OverlapEnds}, instant{&g.SuspendedAt}, instant{&g.DeletionAt}, instant{&g.CompromisedAt},
-		instant{&g.DestroyedAt}, flag{&g.Active})
+		instant{&g.DestroyedAt}, &regions, flag{&g.Active})
+	g.Regions = strings.Fields(regions)
 	return g, err
 }
 
@@ -67,17 +69,19 @@ func storeGeneration(tx *sqldb.Tx, p *Policy, c *GenerationChange) error {
 	c.apply(&g)
 	statement := `UPDATE generations SET state = $5, made = $6, spec = $7, key_usage = $8, public_key = $9, note = $10,
 			created_at = $11, published_at = $12, activated_at = $13, deactivated_at = $14, overlap_ends = $15,
-			suspended_at = $16, deletion_at = $17, compromised_at = $18, destroyed_at = $19, usable_until = $20
+			suspended_at = $16, deletion_at = $17, compromised_at = $18, destroyed_at = $19, usable_until = $20,
+			regions = $21, kin = $22
 		WHERE target = $1 AND alias_arn = $2 AND number = $3 AND key_arn = $4`
 	if isNew {
 		statement = `INSERT INTO generations (target, alias_arn, number, key_arn, state, made, spec, key_usage, public_key, note,
 			created_at, published_at, activated_at, deactivated_at, overlap_ends, suspended_at, deletion_at,
-			compromised_at, destroyed_at, usable_until)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`
+			compromised_at, destroyed_at, usable_until, regions, kin)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`
 	}
 	if _, err := tx.Exec(statement, g.Target, g.Alias, g.Number, g.Key, string(g.State), string(g.Made), g.Spec, g.Usage, g.Public, g.Note,
 		micros(g.CreatedAt), micros(g.PublishedAt), micros(g.ActivatedAt), micros(g.DeactivatedAt), micros(g.OverlapEnds),
-		micros(g.SuspendedAt), micros(g.DeletionAt), micros(g.CompromisedAt), micros(g.DestroyedAt), g.usableUntil()); err != nil {
+		micros(g.SuspendedAt), micros(g.DeletionAt), micros(g.CompromisedAt), micros(g.DestroyedAt), g.usableUntil(),
+		strings.Join(g.Regions, " "), kinOf(g.Key)); err != nil {
 		return fmt.Errorf("storing generation: %w", err)
 	}
 	if c.Current {
@@ -87,8 +91,7 @@ func storeGeneration(tx *sqldb.Tx, p *Policy, c *GenerationChange) error {
 		}
 	}
 	tx.Touch(c.Key)
-	tx.Touch(alias)
-	return nil
+	return touchLineage(tx, p.Target, alias)
 }
 
 // left reports whether g will have left the key set by now: verifiers that fetched
@@ -137,6 +140,9 @@ func (c *GenerationChange) apply(g *Generation) {
 	if c.Note != "" {
 		g.Note = c.Note
 	}
+	if c.Regions != nil {
+		g.Regions = c.Regions
+	}
 	if !c.DeletionAt.IsZero() {
 		g.DeletionAt = c.DeletionAt
 	}
@@ -172,8 +178,7 @@ func retime(tx *sqldb.Tx, p *Policy) error {
 		}
 		tx.Touch(g.Key)
 	}
-	tx.Touch(p.AliasARN())
-	return nil
+	return touchLineage(tx, p.Target, p.AliasARN())
 }
 
 // leaves reports whether a generation may go from s to another state: what is
@@ -230,9 +235,14 @@ const maxText = 2000
 // Lineage returns the ARNs of the keys that may verify or decrypt what was made
 // through the alias of this server, newest first; none when it is no lineage.
 // Pending keys are among them, so that what the alias's new key has made can be
-// verified even if the switch is not yet recorded.
+// verified even if the switch is not yet recorded. In a Region that follows another
+// one's lineage they are the kin, in that Region, of its generations.
 func (t *SQLTable) Lineage(ctx context.Context, aliasARN string, now time.Time) ([]string, error) {
-	rows, err := t.db.Query(ctx, lineageQuery, TargetLocal, aliasARN, micros(now))
+	home, err := t.homeOf(ctx, aliasARN)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := t.db.Query(ctx, lineageQuery, TargetLocal, home, micros(now))
 	if err != nil {
 		return nil, fmt.Errorf("reading lineage: %w", err)
 	}
@@ -243,16 +253,26 @@ func (t *SQLTable) Lineage(ctx context.Context, aliasARN string, now time.Time) 
 		if err := rows.Scan(&key); err != nil {
 			return nil, err
 		}
+		if home != aliasARN {
+			if kinOf(key) == "" {
+				continue // of one Region, from before the lineage had several
+			}
+			key = inRegion(key, regionOf(aliasARN))
+		}
 		keys = append(keys, key)
 	}
 	return keys, rows.Err()
 }
 
 // Deactivated reports whether a key of this server is a generation that may no
-// longer sign or encrypt. A key that is active in one lineage may, whatever it is
+// longer sign or encrypt; of a Multi-Region key this holds in every Region. A key that is active in one lineage may, whatever it is
 // in others; so may one whose policy says deactivate: never, unless it is compromised.
 func (t *SQLTable) Deactivated(ctx context.Context, keyARN string) (bool, error) {
-	rows, err := t.db.Query(ctx, deactivatedQuery, keyARN, TargetLocal)
+	query, key := deactivatedQuery+`g.key_arn = $1`, keyARN
+	if kin := kinOf(keyARN); kin != "" {
+		query, key = deactivatedQuery+ofKin, kin
+	}
+	rows, err := t.db.Query(ctx, query, key, TargetLocal)
 	if err != nil {
 		return false, fmt.Errorf("reading state of generation: %w", err)
 	}
@@ -289,4 +309,7 @@ const lineageQuery = `SELECT key_arn FROM generations
 
 const deactivatedQuery = `SELECT g.state, p.doc FROM generations g
 		LEFT JOIN rotation_policies p ON p.target = g.target AND p.alias_arn = g.alias_arn
-		WHERE g.key_arn = $1 AND g.target = $2`
+		WHERE g.target = $2 AND `
+
+// The index of kin holds Multi-Region keys only, and the planner must know that it may use it.
+const ofKin = `g.kin = $1 AND g.kin <> ''`

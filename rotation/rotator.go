@@ -44,6 +44,11 @@ type Job struct {
 	New    *Generation // of Row.Data.NewKey; likewise
 	Next   int         // the number that the lineage gives to its next new generation
 
+	// Follows are the other Regions in which the alias turns with the lineage, as the last inspection found.
+	Follows []string
+	// TurnedBy answers which policy turns another alias at the target, or "".
+	TurnedBy func(ctx context.Context, aliasARN string) (policy string, err error)
+
 	held *Row // Row.Data.Holds
 }
 
@@ -52,7 +57,7 @@ type Target struct {
 	Name    string
 	Account string
 	Region  string
-	Config  aws.Config // rotators make their clients from it
+	Config  aws.Config // rotators make their clients from it; for other Regions from a copy that names those
 	Local   bool       // this server: it enforces generation states itself
 }
 
@@ -69,6 +74,8 @@ type Outcome struct {
 	// Of Data only these are taken, and only when not empty: OldKey, NewKey, Spec, Usage, and Notes key by key.
 	Data        Data
 	Generations []GenerationChange
+	// Follows, when not nil, are the other Regions in which aliases of the same name turn with the lineage.
+	Follows []string
 
 	// Wait means that the step is not done yet and is to be done again after that long. It is no failure.
 	Wait time.Duration

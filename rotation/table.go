@@ -32,6 +32,8 @@ type Table interface {
 	// Release ends the lease that row shows, if it is still the one in the table: its holder
 	// has stopped, but what it did could not be stored. It changes nothing else.
 	Release(ctx context.Context, row *Row) error
+	// TurnedBy returns the ARN of the policy that turns an alias at a target; "" when none does.
+	TurnedBy(ctx context.Context, target, aliasARN string) (policy string, err error)
 }
 
 // Entry is a row with its policy.
@@ -43,7 +45,8 @@ type Entry struct {
 // Related is what is known of the generations that a row is about.
 type Related struct {
 	Active, Old, New *Generation
-	Next             int // the number of the lineage's next generation
+	Next             int      // the number of the lineage's next generation
+	Follows          []string // other Regions in which the alias turns with the lineage
 	Held             *Row
 }
 
@@ -114,6 +117,9 @@ func (t *SQLTable) Related(ctx context.Context, row *Row, p *Policy) (Related, e
 	err = t.db.QueryRow(ctx, `SELECT numbers + 1 FROM lineages WHERE target = $1 AND alias_arn = $2`, p.Target, p.AliasARN()).Scan(&r.Next)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return r, fmt.Errorf("reading lineage: %w", err)
+	}
+	if r.Follows, err = t.follows(ctx, p); err != nil {
+		return r, err
 	}
 	if row.Data.Holds != "" {
 		held, err := t.row(ctx, row.Data.Holds)
@@ -226,6 +232,11 @@ func store(tx *sqldb.Tx, p *Policy, c *Change) error {
 	}
 	for i := range c.Generations {
 		if err := storeGeneration(tx, p, &c.Generations[i]); err != nil {
+			return err
+		}
+	}
+	if c.Follows != nil {
+		if err := storeFollows(tx, p, c.Follows); err != nil {
 			return err
 		}
 	}

@@ -34,65 +34,39 @@ func (t *turn) publish(ctx context.Context) (rotation.Outcome, error) {
 			Wait:        time.Nanosecond,
 		}, nil
 	}
-	if err := t.point(ctx, "next", t.Row.Data.NewKey); err != nil {
-		return rotation.Outcome{}, err
+	for _, p := range t.following() {
+		if err := p.point(ctx, "next", p.Row.Data.NewKey); err != nil {
+			return rotation.Outcome{}, p.here(err)
+		}
 	}
-	return rotation.Outcome{Note: t.side("next") + " names " + t.Row.Data.NewKey}, nil
+	return rotation.Outcome{Note: t.side("next") + " names " + t.Row.Data.NewKey + t.everywhere()}, nil
 }
 
-// test proves the new key, whatever else has been said about it.
+// test proves the new key in every Region, whatever else has been said about it. Where the present key is disabled, the
+// new one is too, and cannot be tried.
 func (t *turn) test(ctx context.Context) (rotation.Outcome, error) {
 	if t.Closed {
 		return rotation.Outcome{}, rotation.ErrNotDone
 	}
-	meta, err := t.fresh(ctx)
+	_, made, err := t.sameRegions(ctx)
 	if err != nil {
 		return rotation.Outcome{}, err
 	}
-	did, public, err := proveKey(ctx, t.client, meta, t.Row.Token)
-	if err != nil {
-		return rotation.Outcome{}, err
+	var did []string
+	change := rotation.GenerationChange{Key: t.Row.Data.NewKey}
+	for _, region := range made.among(types.KeyStateEnabled) {
+		p := t.at(region)
+		proven, public, err := proveKey(ctx, p.client, made.keys[region], t.Row.Token)
+		if err != nil {
+			return rotation.Outcome{}, p.here(err)
+		}
+		did, change.Public = proven, public
 	}
-	return rotation.Outcome{
-		Generations: []rotation.GenerationChange{{Key: t.Row.Data.NewKey, Public: public}},
-		Note:        strings.Join(did, "; "),
-	}, nil
-}
-
-// switchAlias moves the alias. UpdateAlias is the commit point of the whole rotation: before it nothing that callers
-// see has changed, after it the new key does the work. Everything that could refuse is looked at before it,
-// and nothing that comes after it can make the step fail: the names beside the alias are seen to by the next step.
-func (t *turn) switchAlias(ctx context.Context) (rotation.Outcome, error) {
-	now, err := t.current(ctx)
-	if err != nil {
-		return rotation.Outcome{}, err
+	note := strings.Join(did, "; ")
+	if n := len(made.among(types.KeyStateEnabled)); n > 1 {
+		note += fmt.Sprintf(", in each of %d Regions", n)
 	}
-	switch found := aws.ToString(now.Arn); found {
-	case t.Row.Data.NewKey:
-		// The answer of an earlier UpdateAlias was lost.
-		return t.switched(ctx), nil
-	case t.Row.Data.OldKey:
-	default:
-		return rotation.Outcome{}, t.moved(found, t.Row.Data.OldKey)
-	}
-	if t.Closed {
-		return rotation.Outcome{}, rotation.ErrNotDone
-	}
-	if wait, err := t.mayActivate(); err != nil || wait > 0 {
-		return rotation.Outcome{Wait: wait}, err
-	}
-	if err := t.unchanged(ctx, now); err != nil {
-		return rotation.Outcome{}, err
-	}
-	if err := t.nameGenerations(ctx); err != nil {
-		return rotation.Outcome{}, err
-	}
-	// At this point the new key is tested, published for the lead time, enabled, and like the present key.
-	_, err = t.client.UpdateAlias(ctx, &kms.UpdateAliasInput{AliasName: &t.Policy.Alias, TargetKeyId: &t.Row.Data.NewKey})
-	if err != nil {
-		return rotation.Outcome{}, fmt.Errorf("moving %s: %w", t.Policy.Alias, err)
-	}
-	return t.switched(ctx), nil
+	return rotation.Outcome{Generations: []rotation.GenerationChange{change}, Note: note}, nil
 }
 
 // mayActivate guards invariants 2 and 6 on its own account, whatever the engine believes: the new key was tested, and in
@@ -112,9 +86,10 @@ func (t *turn) mayActivate() (wait time.Duration, err error) {
 	return max(0, published.Add(time.Duration(t.Policy.Lead)).Sub(t.Now)), nil
 }
 
-// unchanged looks whether another hand has touched either key since the rotation began.
-func (t *turn) unchanged(ctx context.Context, old *types.KeyMetadata) error {
-	if _, err := t.fresh(ctx); err != nil {
+// unchanged looks, in every Region, whether another hand has touched either key since the rotation began.
+func (t *turn) unchanged(ctx context.Context) error {
+	old, made, err := t.sameRegions(ctx)
+	if err != nil {
 		return err
 	}
 	if t.Row.Kind != rotation.KindRotate {
@@ -122,9 +97,26 @@ func (t *turn) unchanged(ctx context.Context, old *types.KeyMetadata) error {
 		// narrowed by hand in the meantime. That must not keep callers on it.
 		return nil
 	}
-	if err := enabled(old, "the present key"); err != nil {
-		return err
+	if present := old.keys[t.region]; present != nil { // or somebody has just deleted it, and the policy cannot be read
+		if err := enabled(present, "the present key"); err != nil {
+			return err
+		}
 	}
+	for _, region := range old.living() {
+		p := t.at(region)
+		if old.keys[region].KeyState != made.keys[region].KeyState {
+			return rotation.Drift("disable or enable one of the two and resume", "in %s the present key is %s and its successor is %s",
+				region, old.keys[region].KeyState, made.keys[region].KeyState)
+		}
+		if err := p.samePolicy(ctx); err != nil {
+			return p.here(err)
+		}
+	}
+	return nil
+}
+
+// samePolicy finds that the policy of the new key is what it would be if it were made now.
+func (t *turn) samePolicy(ctx context.Context) error {
 	want, _, err := t.successorPolicy(ctx)
 	if err != nil {
 		return err
@@ -169,7 +161,7 @@ func (t *turn) nameGenerations(ctx context.Context) error {
 			}
 		case aws.ToString(meta.Arn) != g.Key:
 			return rotation.Drift("delete that alias, then resume",
-				"%s names %s, but generation %d is %s: another hand has moved it", t.side(name), aws.ToString(meta.Arn), g.Number, g.Key)
+				"%s names %s, but generation %d is %s: another hand has moved it", t.named(t.side(name)), aws.ToString(meta.Arn), g.Number, g.Key)
 		}
 	}
 	return nil
@@ -181,15 +173,6 @@ func (t *turn) createAlias(ctx context.Context, name, key string) error {
 		return fmt.Errorf("creating %s: %w", name, err)
 	}
 	return nil
-}
-
-// switched is the outcome of the switch, with the names beside the alias moved as far as they let themselves be moved.
-func (t *turn) switched(ctx context.Context) rotation.Outcome {
-	note := t.Policy.Alias + " names " + t.Row.Data.NewKey
-	if err := t.tidyNames(ctx); err != nil {
-		note += "; the next step sees to the names beside it: " + err.Error()
-	}
-	return rotation.Outcome{Note: note}
 }
 
 // tidyNames brings the names beside the alias to what is true after a switch: previous names the key that was left, next
@@ -238,7 +221,7 @@ func (t *turn) point(ctx context.Context, side, key string) error {
 	}
 	if !ours {
 		return rotation.Drift("delete or rename that alias, then resume",
-			"%s names %s, which is not a key of this lineage", name, aws.ToString(meta.Arn))
+			"%s names %s, which is not a key of this lineage", t.named(name), aws.ToString(meta.Arn))
 	}
 	if t.Closed {
 		return rotation.ErrNotDone

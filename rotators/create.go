@@ -48,14 +48,24 @@ func (t *turn) create(ctx context.Context) (rotation.Outcome, error) {
 	if err := t.turnable(old); err != nil {
 		return rotation.Outcome{}, err
 	}
-	in, err := t.successor(ctx, old)
+	maker := t.maker()
+	if maker != t {
+		if old, err = maker.describe(ctx, maker.Row.Data.OldKey); err != nil {
+			return rotation.Outcome{}, maker.here(err)
+		}
+		if old == nil {
+			return rotation.Outcome{}, rotation.Drift("cancel the rotation and begin another",
+				"the present key is gone from %s, the Region of its primary key", maker.region)
+		}
+	}
+	in, err := maker.successor(ctx, old)
 	if err != nil {
-		return rotation.Outcome{}, err
+		return rotation.Outcome{}, maker.here(err)
 	}
 	if t.Closed {
 		return rotation.Outcome{}, rotation.ErrNotDone
 	}
-	made, err := t.client.CreateKey(ctx, in)
+	made, err := maker.client.CreateKey(ctx, in)
 	if err != nil {
 		return rotation.Outcome{}, fmt.Errorf("making the successor: %w", err)
 	}
@@ -68,23 +78,40 @@ func (t *turn) intend() rotation.Outcome {
 	return rotation.Outcome{Data: rotation.Data{Notes: map[string]string{noteIntent: t.claim(), noteSearch: ""}}, Wait: time.Nanosecond}
 }
 
-// made records the new key at once, before anything else is done with it.
+// made records the new key at once, before anything else is done with it. A Multi-Region key is named by its ARN in the
+// policy's Region even before it is replicated to there.
 func (t *turn) made(meta *types.KeyMetadata) rotation.Outcome {
 	arn := aws.ToString(meta.Arn)
+	if isMultiRegion(arn) {
+		arn = inRegion(arn, t.Policy.Region)
+	}
 	return rotation.Outcome{
 		Data: rotation.Data{NewKey: arn},
 		Generations: []rotation.GenerationChange{{
 			Key: arn, State: rotation.StatePreActivation, Made: rotation.MadeByKeyturn,
-			Spec: string(meta.KeySpec), Usage: string(meta.KeyUsage),
+			Spec: string(meta.KeySpec), Usage: string(meta.KeyUsage), Regions: regionsOf(meta),
 		}},
 		// What else the key needs is done by the next attempt of this step, when the row names it.
 		Wait: time.Nanosecond,
-		Note: fmt.Sprintf("made %s (%s, %s)", arn, meta.KeySpec, meta.KeyUsage),
+		Note: fmt.Sprintf("made %s (%s, %s)", aws.ToString(meta.Arn), meta.KeySpec, meta.KeyUsage),
 	}
 }
 
-// successor reads what the present key is like and answers the call that makes one like it.
+// successor answers the call that makes a key like the present one. old is that key in any Region.
 func (t *turn) successor(ctx context.Context, old *types.KeyMetadata) (*kms.CreateKeyInput, error) {
+	in, err := t.like(ctx, old)
+	if err != nil {
+		return nil, err
+	}
+	in.KeySpec, in.KeyUsage, in.Origin = t.successorSpec(old), old.KeyUsage, types.OriginTypeAwsKms
+	if aws.ToBool(old.MultiRegion) {
+		in.MultiRegion = old.MultiRegion
+	}
+	return in, nil
+}
+
+// like reads what is the present key's own in t's Region, for another key to be like it: policy, tags, description.
+func (t *turn) like(ctx context.Context, old *types.KeyMetadata) (*kms.CreateKeyInput, error) {
 	tags, err := t.tags(ctx, t.Row.Data.OldKey)
 	if err != nil {
 		return nil, err
@@ -97,11 +124,8 @@ func (t *turn) successor(ctx context.Context, old *types.KeyMetadata) (*kms.Crea
 	if err != nil {
 		return nil, err
 	}
-	policy, _ := doc.successor(t.Row.Data.OldKey, "")
-	in := &kms.CreateKeyInput{
-		KeySpec: t.successorSpec(old), KeyUsage: old.KeyUsage, Origin: types.OriginTypeAwsKms,
-		Policy: aws.String(policy.String()), Tags: t.successorTags(tags),
-	}
+	policy, _ := doc.successor(t.Row.Data.OldKey, t.Row.Data.NewKey)
+	in := &kms.CreateKeyInput{Policy: aws.String(policy.String()), Tags: t.successorTags(tags)}
 	if d := aws.ToString(old.Description); d != "" {
 		in.Description = &d
 	}
@@ -133,32 +157,71 @@ func (t *turn) successorTags(old map[string]string) []types.Tag {
 	return tags
 }
 
-// finish gives the new key what CreateKey cannot: mentions of its own ARN in its policy, the automatic
+// finish gives the new key what CreateKey cannot: replicas, mentions of its own ARN in its policy, the automatic
 // rotation setting, grants. It is done again whole when any of it failed.
 func (t *turn) finish(ctx context.Context) (rotation.Outcome, error) {
 	if t.Closed {
 		return rotation.Outcome{}, rotation.ErrNotDone
 	}
-	meta, err := t.fresh(ctx)
-	if err != nil {
-		return rotation.Outcome{}, err
+	made, wait, err := t.replicate(ctx, t.maker())
+	if err != nil || wait > 0 {
+		return rotation.Outcome{Wait: wait}, err
 	}
-	if want := t.wantedSpec(); want != "" && meta.KeySpec != want {
+	if spec, want := made.keys[t.region].KeySpec, t.wantedSpec(); want != "" && spec != want {
 		// It was made for another rotation that failed, and the policy has changed since.
 		return rotation.Outcome{}, permanent("cancel the rotation, which removes the pending key, and begin another",
-			"the pending key %s is of spec %s, and the policy now asks for %s", t.Row.Data.NewKey, meta.KeySpec, want)
+			"the pending key %s is of spec %s, and the policy now asks for %s", t.Row.Data.NewKey, spec, want)
 	}
 	var did []string
-	for _, do := range []func(context.Context, *types.KeyMetadata) (string, error){t.finishPolicy, t.finishRotation, t.finishGrants} {
+	if len(made.regions) > 1 {
+		did = append(did, "it is in "+strings.Join(made.recordable(), ", "))
+	}
+	for _, region := range made.regions {
+		p := t.at(region)
+		note, err := p.finishHere(ctx, made.keys[region])
+		if err != nil {
+			return rotation.Outcome{}, p.here(err)
+		}
+		if note != "" {
+			did = append(did, p.named(note))
+		}
+	}
+	out := rotation.Outcome{Note: strings.Join(did, "; ")}
+	if regions := made.recordable(); regions != nil {
+		out.Generations = []rotation.GenerationChange{{Key: t.Row.Data.NewKey, Regions: regions}}
+	}
+	return out, nil
+}
+
+// finishHere does what finish does for the key of one Region.
+func (t *turn) finishHere(ctx context.Context, meta *types.KeyMetadata) (string, error) {
+	var did []string
+	for _, do := range []func(context.Context, *types.KeyMetadata) (string, error){t.finishPolicy, t.finishRotation, t.finishGrants, t.finishState} {
 		note, err := do(ctx, meta)
 		if err != nil {
-			return rotation.Outcome{}, err
+			return "", err
 		}
 		if note != "" {
 			did = append(did, note)
 		}
 	}
-	return rotation.Outcome{Note: strings.Join(did, "; ")}, nil
+	return strings.Join(did, "; "), nil
+}
+
+// finishState disables the new key in a Region where the present one is disabled. At home that one is enabled, or the
+// rotation would not have begun.
+func (t *turn) finishState(ctx context.Context, meta *types.KeyMetadata) (string, error) {
+	if t.atHome() || t.Row.Kind != rotation.KindRotate || meta.KeyState != types.KeyStateEnabled {
+		return "", nil
+	}
+	old, err := t.describe(ctx, t.Row.Data.OldKey)
+	if err != nil || old == nil || old.KeyState != types.KeyStateDisabled {
+		return "", err
+	}
+	if _, err := t.client.DisableKey(ctx, &kms.DisableKeyInput{KeyId: meta.Arn}); err != nil {
+		return "", fmt.Errorf("disabling %s: %w", aws.ToString(meta.Arn), err)
+	}
+	return "it is disabled, as the present key is", nil
 }
 
 // wantedSpec is what the new key must be, as far as the row knows the present key.
@@ -200,8 +263,8 @@ func (t *turn) successorPolicy(ctx context.Context) (text string, rest bool, err
 
 // finishRotation carries over AWS's own automatic rotation, which only symmetric keys have.
 func (t *turn) finishRotation(ctx context.Context, meta *types.KeyMetadata) (string, error) {
-	if meta.KeySpec != types.KeySpecSymmetricDefault {
-		return "", nil
+	if primary := primaryRegion(meta); meta.KeySpec != types.KeySpecSymmetricDefault || primary != "" && primary != t.region {
+		return "", nil // replicas have the setting of the primary key
 	}
 	old, err := t.client.GetKeyRotationStatus(ctx, &kms.GetKeyRotationStatusInput{KeyId: &t.Row.Data.OldKey})
 	if isUnknownOperation(err) {
@@ -234,19 +297,46 @@ func (t *turn) finishGrants(ctx context.Context, meta *types.KeyMetadata) (strin
 	if err != nil {
 		return "", err
 	}
+	var notes []string
+	copied := 0
 	for _, g := range grants {
-		in := &kms.CreateGrantInput{
-			KeyId: meta.Arn, GranteePrincipal: g.GranteePrincipal, RetiringPrincipal: g.RetiringPrincipal,
-			Operations: g.Operations, Constraints: g.Constraints, Name: aws.String("keyturn-" + aws.ToString(g.GrantId)),
+		in, why := grantLike(&g)
+		if in == nil {
+			notes = append(notes, fmt.Sprintf("grant %s is not copied: %s", aws.ToString(g.GrantId), why))
+			continue
 		}
+		in.KeyId = meta.Arn
 		if _, err := t.client.CreateGrant(ctx, in); err != nil {
 			return "", fmt.Errorf("copying grant %s: %w", aws.ToString(g.GrantId), err)
 		}
+		copied++
 	}
-	if len(grants) == 0 {
-		return "", nil
+	if copied > 0 {
+		notes = append([]string{fmt.Sprintf("%d grants copied", copied)}, notes...)
 	}
-	return fmt.Sprintf("%d grants copied", len(grants)), nil
+	return strings.Join(notes, "; "), nil
+}
+
+// grantLike is the call that makes a grant like g, or why there is none: a principal that was deleted shows as its
+// unique id, and a service that made its grant itself as the grantee, and neither can be given one.
+func grantLike(g *types.GrantListEntry) (in *kms.CreateGrantInput, why string) {
+	in = &kms.CreateGrantInput{
+		GranteePrincipal: g.GranteePrincipal, GranteeServicePrincipal: g.GranteeServicePrincipal,
+		RetiringPrincipal: g.RetiringPrincipal, RetiringServicePrincipal: g.RetiringServicePrincipal,
+		Operations: g.Operations, Constraints: g.Constraints, Name: aws.String("keyturn-" + aws.ToString(g.GrantId)),
+	}
+	switch grantee := aws.ToString(in.GranteePrincipal); {
+	case grantee == "" || strings.HasPrefix(grantee, "arn:"):
+	case strings.Contains(grantee, "."):
+		return nil, "the service " + grantee + " makes its grants itself"
+	default:
+		return nil, "its principal " + grantee + " was deleted"
+	}
+	// Whoever could retire the old grant and was deleted can retire nothing any more.
+	if !strings.HasPrefix(aws.ToString(in.RetiringPrincipal), "arn:") {
+		in.RetiringPrincipal = nil
+	}
+	return in, ""
 }
 
 func (t *turn) grants(ctx context.Context, key string) ([]types.GrantListEntry, error) {

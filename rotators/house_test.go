@@ -25,6 +25,7 @@ import (
 	"github.com/keyturn/keyturn/kms"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotators"
+	"github.com/keyturn/keyturn/server"
 	"github.com/keyturn/keyturn/sqldb"
 	"github.com/keyturn/keyturn/sqldb/sqldbtest"
 )
@@ -45,12 +46,15 @@ type house struct {
 	guard *access.Guard
 	wire  *wire
 	admin *sdk.Client
-	local bool // the target enforces generation states itself; false plays an AWS account
+	all   map[string]*sdk.Client // Region → admin there
+	local bool                   // the target enforces generation states itself; false plays an AWS account
 
 	table   *rotation.SQLTable
 	storing func(*rotation.Change) // each change of an engine, before it is stored
 	rotator rotation.Rotator
 	service *rotation.Service
+
+	materials *materials
 }
 
 func newHouse(t testing.TB, db *sqldb.DB) *house {
@@ -76,13 +80,19 @@ func newHouse(t testing.TB, db *sqldb.DB) *house {
 	h.wire = &wire{next: awsapi.InProcess(handler)}
 	h.admin = sdk.NewFromConfig(h.config(awsapi.InProcess(handler)))
 	h.rotator = rotators.NewKey(rotators.KeyOptions{Tagged: h.tagged})
+	h.materials = &materials{wire: h.wire, next: server.Materials(h.kms), proved: map[string]bool{}}
 	h.service, err = rotation.NewService(rotation.ServiceConfig{
-		DB: db, Guard: h.guard, Rotators: map[string]rotation.Rotator{"key": h.rotator}, Now: h.clock.Now,
+		DB: db, Guard: h.guard, Rotators: h.rotators(), Now: h.clock.Now,
 		Targets:   func(context.Context, *rotation.Policy) (rotation.Target, error) { return h.target(), nil },
 		MayTarget: func(string, string) bool { return true },
 	})
 	check(t, err)
+	h.kms.SetRotations(h.service)
 	return h
+}
+
+func (h *house) rotators() map[string]rotation.Rotator {
+	return map[string]rotation.Rotator{"key": h.rotator, rotation.RotatorMaterial: rotators.NewMaterial(h.materials)}
 }
 
 // tagged lets the rotator ask this very server for keys by their tag.
@@ -133,7 +143,7 @@ const lease = time.Minute
 func (h *house) start() *engine {
 	ctx, cancel := context.WithCancel(h.t.Context())
 	e := &engine{ctx: ctx, die: cancel, Engine: rotation.New(rotation.Config{
-		Table: stores{h.table, h}, Rotators: map[string]rotation.Rotator{"key": h.rotator}, Now: h.clock.Now, Lease: lease,
+		Table: stores{h.table, h}, Rotators: h.rotators(), Now: h.clock.Now, Lease: lease,
 		Targets: func(context.Context, *rotation.Policy) (rotation.Target, error) { return h.target(), nil },
 		Rand:    func() float64 { return 0 },
 	})}
@@ -324,9 +334,9 @@ type wire struct {
 	since   []bool   // whether anything can have changed between the call before and this one
 	touched bool     // whether anything can have changed since the last call
 	broken  func(n int, operation string) breakage
-	die     context.CancelFunc                   // ends the engine's life
-	answers func(operation string) (code string) // the error code that the service answers, having done nothing
-	after   func(n int, operation string)        // each call, when it has been applied or lost
+	die     context.CancelFunc                           // ends the engine's life
+	answers func(operation, region string) (code string) // the error code that the service answers, having done nothing
+	after   func(n int, operation string)                // each call, when it has been applied or lost
 }
 
 type breakage int
@@ -358,7 +368,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	n, broken, after, die := len(w.calls), w.broken, w.after, w.die
 	w.mu.Unlock()
 	if w.answers != nil {
-		if code := w.answers(operation); code != "" {
+		if code := w.answers(operation, strings.Split(r.Header.Get("Authorization"), "/")[2]); code != "" {
 			return reply(r, http.StatusBadRequest, `{"__type":"`+code+`","message":"no"}`), nil
 		}
 	}

@@ -3,6 +3,7 @@ package rotators
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -38,21 +39,59 @@ func (t *turn) inspect(ctx context.Context) (rotation.Outcome, error) {
 	if err != nil {
 		return rotation.Outcome{}, err
 	}
-	return rotation.Outcome{
+	out := rotation.Outcome{
 		Data: rotation.Data{OldKey: arn, Spec: string(meta.KeySpec), Usage: string(meta.KeyUsage)},
 		Generations: []rotation.GenerationChange{{
 			Key: arn, State: rotation.StateActive, Made: rotation.MadeAdopted, Current: true,
 			Spec: string(meta.KeySpec), Usage: string(meta.KeyUsage), Public: public,
 		}},
 		Note: fmt.Sprintf("%s names %s (%s, %s)", t.Policy.Alias, arn, meta.KeySpec, meta.KeyUsage),
-	}, nil
+	}
+	if err := t.inspectRegions(ctx, meta, &out); err != nil {
+		return rotation.Outcome{}, err
+	}
+	return out, nil
+}
+
+// inspectRegions adds in which other Regions the present key is, and in which the alias names it.
+func (t *turn) inspectRegions(ctx context.Context, meta *types.KeyMetadata, out *rotation.Outcome) error {
+	if !aws.ToBool(meta.MultiRegion) {
+		if len(t.Follows) > 0 {
+			out.Follows = []string{}
+		}
+		return nil
+	}
+	present, err := t.kin(ctx, aws.ToString(meta.Arn))
+	if err != nil {
+		return err
+	}
+	primary := primaryRegion(meta)
+	if key := present.keys[primary]; key == nil || isPending(key) {
+		return permanent("cancel its deletion, or move the primary Region to a replica (UpdatePrimaryRegion), then resume",
+			"the primary key of %s, in %s, is pending deletion", aws.ToString(meta.Arn), primary)
+	}
+	if t.note(noteIntent) == "" {
+		// Once CreateKey may have been called somewhere, that is where its key is looked for.
+		out.Data.Notes = map[string]string{notePrimary: primary}
+	}
+	out.Generations[0].Regions = present.recordable()
+	if out.Follows, err = t.followers(ctx, present); err != nil {
+		return err
+	}
+	if others := slices.DeleteFunc(slices.Clone(present.regions), func(r string) bool { return r == t.region }); len(others) > 0 {
+		out.Note += "; it is in " + strings.Join(others, ", ") + " too"
+	}
+	if len(out.Follows) > 0 {
+		out.Note += ", where the alias follows: " + strings.Join(out.Follows, ", ")
+	}
+	return nil
 }
 
 // moved is the drift that everybody fears most: the alias names a key that Keyturn did not put there.
 func (t *turn) moved(found, expected string) error {
 	return rotation.Drift(
 		"let the alias name "+expected+" again and resume; or, if the move was meant, accept the key that stands there now",
-		"%s names %s, not %s: another hand has moved it", t.Policy.Alias, found, expected)
+		"%s names %s, not %s: another hand has moved it", t.named(t.Policy.Alias), found, expected)
 }
 
 // turnable answers nil when a successor of the key can be made by CreateKey alone.
@@ -69,8 +108,6 @@ func (t *turn) turnable(meta *types.KeyMetadata) error {
 		return permanent("turn it by hand", "%s has imported material: turning such keys is not implemented yet", arn)
 	case meta.CustomKeyStoreId != nil || (meta.Origin != types.OriginTypeAwsKms && meta.Origin != ""):
 		return permanent("turn it by hand", "%s lives in a custom key store: turning such keys is not implemented yet", arn)
-	case aws.ToBool(meta.MultiRegion):
-		return permanent("turn it by hand, with its replicas", "%s is a multi-Region key: turning such keys is not implemented yet", arn)
 	case t.Policy.Usage != "" && t.Policy.Usage != string(meta.KeyUsage):
 		return permanent("leave usage out of the policy, or turn another alias",
 			"%s is for %s, and an alias cannot change to %s", arn, meta.KeyUsage, t.Policy.Usage)
@@ -144,7 +181,7 @@ func (t *turn) sideNamesFree(ctx context.Context, old *types.KeyMetadata) error 
 			continue
 		}
 		return permanent("rename that alias, then resume",
-			"%s names %s already, and Keyturn needs the name for this lineage", t.side(name), aws.ToString(meta.Arn))
+			"%s names %s already, and Keyturn needs the name for this lineage", t.named(t.side(name)), aws.ToString(meta.Arn))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package rotators
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -51,7 +52,7 @@ func (r *keyRotator) Do(ctx context.Context, job *rotation.Job) (rotation.Outcom
 	if !ok {
 		return rotation.Outcome{}, permanent("run the version of Keyturn that began this rotation", "a key has no step %q", job.Row.Step)
 	}
-	out, err := do(r.turn(job), ctx)
+	out, err := do(r.turn(job, ""), ctx)
 	if err != nil {
 		return rotation.Outcome{}, classify(fmt.Errorf("%s: %w", job.Row.Step, err))
 	}
@@ -75,26 +76,29 @@ var keySteps = map[rotation.Step]func(*turn, context.Context) (rotation.Outcome,
 	rotation.StepDiscard:    (*turn).discard,
 }
 
-// turn is one step of one rotation at its target.
+// turn is one step of one rotation at its target, in one Region.
 type turn struct {
 	*rotation.Job
+	rotator *keyRotator
 	options *KeyOptions
+	region  string
 	client  *kms.Client
 }
 
-func (r *keyRotator) turn(job *rotation.Job) *turn {
+// turn looks at a job in a Region; empty: in the policy's.
+func (r *keyRotator) turn(job *rotation.Job, region string) *turn {
 	client := kms.NewFromConfig(job.Target.Config, func(o *kms.Options) {
 		// A retry inside the SDK would repeat a CreateKey whose answer was lost. The engine retries, and
 		// each step looks first what the last attempt has done.
 		o.Retryer = aws.NopRetryer{}
 		if job.Target.Local {
 			// The server serves every Region; the lineage's decides where its keys live.
-			o.Region = job.Policy.Region
+			o.Region = cmp.Or(region, job.Policy.Region)
 			return
 		}
 		o.APIOptions = append(o.APIOptions, r.limiters.get(job.Target.Account+"/"+o.Region+"/"+job.Target.Name).add)
 	})
-	return &turn{Job: job, options: &r.options, client: client}
+	return &turn{Job: job, rotator: r, options: &r.options, region: cmp.Or(region, job.Policy.Region), client: client}
 }
 
 // Tags that Keyturn puts on the keys it makes, in the CreateKey call itself: no key of ours ever exists without them.
@@ -131,10 +135,13 @@ func (t *turn) current(ctx context.Context) (*types.KeyMetadata, error) {
 		return nil, err
 	}
 	if meta == nil {
-		return nil, rotation.Drift("create the alias again and let it name the present key, then resume",
-			"%s does not exist", t.Policy.Alias)
+		return nil, t.aliasMissing()
 	}
 	return meta, nil
+}
+
+func (t *turn) aliasMissing() error {
+	return rotation.Drift("create the alias again and let it name the present key, then resume", "%s does not exist", t.named(t.Policy.Alias))
 }
 
 // fresh reads the key that this rotation made and finds it enabled, or says what happened to it.
@@ -144,15 +151,20 @@ func (t *turn) fresh(ctx context.Context) (*types.KeyMetadata, error) {
 		return nil, err
 	}
 	if meta == nil {
-		if made := t.Row.Data.DoneAt[rotation.StepCreate]; made.IsZero() || t.Now.Sub(made) < settling {
-			return nil, fmt.Errorf("the new key %s cannot be seen yet", t.Row.Data.NewKey)
-		}
-		return nil, rotation.Drift("cancel the rotation and begin another", "the new key %s is gone: another hand has deleted it", t.Row.Data.NewKey)
+		return nil, t.unseen()
 	}
 	if err := enabled(meta, "the new key"); err != nil {
 		return nil, err
 	}
 	return meta, nil
+}
+
+// unseen says what it means that the new key is not there.
+func (t *turn) unseen() error {
+	if made := t.Row.Data.DoneAt[rotation.StepCreate]; made.IsZero() || t.Now.Sub(made) < settling {
+		return fmt.Errorf("the new key %s cannot be seen yet", t.Row.Data.NewKey)
+	}
+	return rotation.Drift("cancel the rotation and begin another", "the new key %s is gone: another hand has deleted it", t.Row.Data.NewKey)
 }
 
 // enabled answers nil, an error worth another try, or drift, by the state of a key.

@@ -29,7 +29,7 @@ const (
 )
 
 var classOf = map[string]class{
-	"CreateKey": classCreate, "CreateAlias": classCreate, "UpdateAlias": classCreate, "EnableKey": classCreate,
+	"CreateKey": classCreate, "ReplicateKey": classCreate, "CreateAlias": classCreate, "UpdateAlias": classCreate, "EnableKey": classCreate,
 	"DisableKey": classCreate, "GetKeyLastUsage": classCreate, "EnableKeyRotation": classCreate, "UpdateKeyDescription": classCreate,
 	"TagResource": classTag, "UntagResource": classTag,
 	"PutKeyPolicy": classWrite, "ScheduleKeyDeletion": classWrite, "DeleteAlias": classWrite, "CancelKeyDeletion": classCreate,

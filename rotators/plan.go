@@ -21,7 +21,7 @@ func (r *keyRotator) Plan(ctx context.Context, job *rotation.Job) (*rotation.Pla
 	if copied.Row.Kind == "" {
 		copied.Row.Kind = rotation.KindRotate
 	}
-	p := &planning{turn: r.turn(&copied), plan: &rotation.Plan{Policy: job.Policy.Name}}
+	p := &planning{turn: r.turn(&copied, ""), plan: &rotation.Plan{Policy: job.Policy.Name}}
 	if err := p.look(ctx); err != nil {
 		return nil, classify(fmt.Errorf("planning: %w", err))
 	}
@@ -37,7 +37,8 @@ type planning struct {
 	policy    *document          // of the present key; nil when it could not be read
 	rewrites  bool               // the successor's policy needs a second call
 	automatic int32              // days between automatic rotations; 0: off or not known
-	grants    []types.GrantListEntry
+	copies    int                // grants that the new key gets
+	present   *kin               // of a Multi-Region key
 }
 
 func (p *planning) check(name string, ok bool, hint, detail string, args ...any) {
@@ -89,6 +90,7 @@ func (p *planning) look(ctx context.Context) error {
 		p.check("key", true, "", "%s, %s, %s, made %s", meta.KeySpec, meta.KeyUsage, meta.KeyState, aws.ToTime(meta.CreationDate).UTC().Format(time.RFC3339))
 	}
 	p.lookAtMigration()
+	p.lookAtRegions(ctx)
 	for _, look := range []func(context.Context){p.lookAtPolicy, p.lookAtTags, p.lookAtNames, p.lookAtGrants, p.lookAtUse, p.lookAtRotation, p.lookAtPermissions} {
 		look(ctx)
 	}
@@ -106,6 +108,45 @@ func (p *planning) lookAtMigration() {
 	}
 	p.warn("this is a migration: the next key is of spec %s instead of %s. Every caller that names an algorithm, and every verifier, must know the new one before the switch",
 		spec, p.meta.KeySpec)
+}
+
+func (p *planning) lookAtRegions(ctx context.Context) {
+	if !aws.ToBool(p.meta.MultiRegion) {
+		return
+	}
+	present, err := p.kin(ctx, p.Row.Data.OldKey)
+	if err != nil {
+		p.refuse("regions", err)
+		return
+	}
+	if p.Follows, err = p.followers(ctx, present); err != nil {
+		p.refuse("regions", err)
+		return
+	}
+	p.present = present
+	if primary := present.keys[primaryRegion(p.meta)]; primary == nil || isPending(primary) {
+		p.check("regions", false, "cancel its deletion, or move the primary Region to a replica, then plan again",
+			"the primary key, in %s, is pending deletion", primaryRegion(p.meta))
+		return
+	}
+	detail := "the present key is a Multi-Region key in " + strings.Join(present.recordable(), ", ") + ": its successor is made in the first and replicated to the others"
+	if len(p.Follows) > 0 {
+		detail += "; the alias moves in " + p.Policy.Region + " and then in " + strings.Join(p.Follows, ", ") + ", or in none of them"
+	}
+	p.check("regions", true, "", "%s", detail)
+	for _, region := range present.regions {
+		if isPending(present.keys[region]) {
+			p.warn("the key in %s is pending deletion: its successor is not replicated there", region)
+		}
+	}
+}
+
+// alsoIn adds the other Regions in which the calls of a step are made too.
+func (p *planning) alsoIn(calls, regions []string) []string {
+	if others := slices.DeleteFunc(slices.Clone(regions), func(r string) bool { return r == p.Policy.Region }); len(others) > 0 && len(calls) > 0 {
+		calls = append(calls, "and the same in "+strings.Join(others, ", "))
+	}
+	return calls
 }
 
 func (p *planning) lookAtPolicy(ctx context.Context) {
@@ -178,14 +219,19 @@ func (p *planning) lookAtGrants(ctx context.Context) {
 		p.refuse("grants", err)
 		return
 	}
-	p.grants = grants
 	p.check("grants", true, "", "%d on the present key", len(grants))
 	for _, g := range grants {
 		what := "is not copied: review whether its holder needs it on the new key"
 		if p.Policy.CopyGrants {
 			what = "is copied, as the policy says"
+			if in, why := grantLike(&g); in != nil {
+				p.copies++
+			} else {
+				what = "is not copied: " + why
+			}
 		}
-		p.warn("grant %s to %s (%s) %s", aws.ToString(g.GrantId), aws.ToString(g.GranteePrincipal), strings.Join(names(g.Operations), ", "), what)
+		p.warn("grant %s to %s (%s) %s", aws.ToString(g.GrantId), cmp.Or(aws.ToString(g.GranteePrincipal), aws.ToString(g.GranteeServicePrincipal)),
+			strings.Join(names(g.Operations), ", "), what)
 	}
 }
 
@@ -283,7 +329,17 @@ func dryRuns(c *kms.Client, meta *types.KeyMetadata) []dryRun {
 // steps lists the calls of every step.
 func (p *planning) steps() {
 	for _, def := range rotation.KeySteps(&p.Row, p.Policy) {
-		p.plan.Steps = append(p.plan.Steps, rotation.PlannedStep{Step: def.Name, Calls: p.calls(def.Name)})
+		calls := p.calls(def.Name)
+		switch def.Name {
+		case rotation.StepInspect, rotation.StepCreate:
+		case rotation.StepPublish, rotation.StepSwitch:
+			calls = p.alsoIn(calls, p.Follows)
+		default:
+			if p.present != nil {
+				calls = p.alsoIn(calls, p.present.living())
+			}
+		}
+		p.plan.Steps = append(p.plan.Steps, rotation.PlannedStep{Step: def.Name, Calls: calls})
 	}
 }
 
@@ -301,14 +357,23 @@ func (p *planning) calls(step rotation.Step) []string {
 			read("the present key"), "ListResourceTags (the present key)", "GetKeyPolicy (the present key)",
 			fmt.Sprintf("CreateKey (%s, %s)", p.successorSpec(p.meta), p.meta.KeyUsage),
 		}
+		if p.present != nil {
+			primary := primaryRegion(p.meta)
+			calls[3] = fmt.Sprintf("CreateKey (%s, %s, Multi-Region, in %s)", p.successorSpec(p.meta), p.meta.KeyUsage, primary)
+			for _, region := range p.present.living() {
+				if region != primary {
+					calls = append(calls, "ReplicateKey (the new key, to "+region+", like the present key there)")
+				}
+			}
+		}
 		if p.rewrites {
 			calls = append(calls, "PutKeyPolicy (the new key: mentions of the present key become its own ARN)")
 		}
 		if p.automatic > 0 {
 			calls = append(calls, fmt.Sprintf("EnableKeyRotation (the new key, every %d days)", p.automatic))
 		}
-		if p.Policy.CopyGrants && len(p.grants) > 0 {
-			calls = append(calls, fmt.Sprintf("CreateGrant (the new key, %d times)", len(p.grants)))
+		if p.copies > 0 {
+			calls = append(calls, fmt.Sprintf("CreateGrant (the new key, %d times)", p.copies))
 		}
 		return calls
 	case rotation.StepPublish:

@@ -39,7 +39,7 @@ func (t *turn) mark(note string) bool {
 // recover looks for a key that an earlier attempt may have made. It returns either the outcome of the step
 // (found; or search on) or, when there is none, a new intent.
 func (t *turn) recover(ctx context.Context) (rotation.Outcome, error) {
-	found, out, err := t.search(ctx)
+	found, out, err := t.maker().search(ctx)
 	if err != nil || out != nil {
 		return deref(out), err
 	}
@@ -87,7 +87,7 @@ func (t *turn) search(ctx context.Context) (found []*types.KeyMetadata, out *rot
 		if err != nil {
 			return nil, nil, err
 		}
-		if meta != nil && meta.KeyState != types.KeyStatePendingDeletion {
+		if meta != nil && !isPending(meta) {
 			found = append(found, meta)
 		}
 	}
@@ -174,16 +174,18 @@ func (t *turn) sweep(ctx context.Context) (out *rotation.Outcome, note string, e
 			return &rotation.Outcome{Wait: left, Note: "waiting to see whether a lost call made another key"}, "", nil
 		}
 	}
-	found, out, err := t.search(ctx)
+	maker := t.maker()
+	found, out, err := maker.search(ctx)
 	if err != nil || out != nil {
 		return out, "", err
 	}
 	removed := 0
 	for _, meta := range found {
-		if aws.ToString(meta.Arn) == t.Row.Data.NewKey {
+		if aws.ToString(meta.Arn) == maker.Row.Data.NewKey {
 			continue
 		}
-		if err := t.remove(ctx, meta); err != nil {
+		// It was never replicated: no row has named it.
+		if err := maker.remove(ctx, meta); err != nil {
 			return nil, "", err
 		}
 		removed++
@@ -198,7 +200,7 @@ func (t *turn) sweep(ctx context.Context) (out *rotation.Outcome, note string, e
 // lineage's alias names, or any alias that is not Keyturn's.
 func (t *turn) remove(ctx context.Context, meta *types.KeyMetadata) error {
 	arn := aws.ToString(meta.Arn)
-	if meta.KeyState == types.KeyStatePendingDeletion {
+	if isPending(meta) {
 		return nil
 	}
 	if err := t.unneeded(ctx, arn); err != nil {
@@ -224,7 +226,7 @@ func (t *turn) unneeded(ctx context.Context, arn string) error {
 	for _, name := range names {
 		if name == t.Policy.Alias || !t.ourSideName(name) {
 			return rotation.Drift("let "+name+" name another key, then resume",
-				"%s names %s, so it is neither disabled nor deleted", name, arn)
+				"%s names %s, so it is neither disabled nor deleted", t.named(name), arn)
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package rotators
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,8 +19,10 @@ func (t *turn) deactivate(ctx context.Context) (rotation.Outcome, error) {
 	if t.Closed {
 		return rotation.Outcome{}, rotation.ErrNotDone
 	}
-	if err := t.tidyNames(ctx); err != nil {
-		return rotation.Outcome{}, err
+	for _, p := range t.following() {
+		if err := p.tidyNames(ctx); err != nil {
+			return rotation.Outcome{}, p.here(err)
+		}
 	}
 	out := rotation.Outcome{Note: "it may verify and decrypt only"}
 	switch {
@@ -27,8 +30,15 @@ func (t *turn) deactivate(ctx context.Context) (rotation.Outcome, error) {
 		out.Note = "the policy lets it go on signing and encrypting for those who name it by id"
 	case t.Target.Local:
 	case t.Policy.Deactivate == rotation.DeactivateDeny:
-		if err := t.deny(ctx, t.Row.Data.OldKey); err != nil {
+		old, err := t.kin(ctx, t.Row.Data.OldKey)
+		if err != nil {
 			return rotation.Outcome{}, err
+		}
+		for _, region := range old.regions {
+			p := t.at(region)
+			if err := p.deny(ctx, p.Row.Data.OldKey); err != nil {
+				return rotation.Outcome{}, p.here(err)
+			}
 		}
 		out.Note += ": its key policy denies the rest"
 	default:
@@ -104,68 +114,118 @@ func (t *turn) editPolicy(ctx context.Context, key string, edit func(*document) 
 	return nil
 }
 
-// suspend disables the old key when nothing alive should need it.
+// suspend disables the old key when nothing alive should need it, in every Region or in none: each is looked at before
+// the first is disabled.
 func (t *turn) suspend(ctx context.Context) (rotation.Outcome, error) {
 	if t.Closed {
 		return rotation.Outcome{}, rotation.ErrNotDone
 	}
 	key := t.Row.Data.OldKey
-	meta, err := t.retired(ctx, key)
+	old, err := t.retired(ctx, key)
 	if err != nil {
 		return rotation.Outcome{}, err
 	}
-	change := []rotation.GenerationChange{{Key: key, State: rotation.StateSuspended}}
-	if meta == nil {
+	if len(old.regions) == 0 {
 		return rotation.Outcome{
 			Generations: []rotation.GenerationChange{{Key: key, State: rotation.StateDestroyed}},
 			Note:        "it is gone already",
 		}, nil
 	}
-	switch meta.KeyState {
-	case types.KeyStateDisabled:
-		return rotation.Outcome{Generations: change, Note: "it is disabled"}, nil
-	case types.KeyStatePendingDeletion:
+	change := rotation.GenerationChange{Key: key, State: rotation.StateSuspended}
+	done := []string{}
+	switch pending := old.among(types.KeyStatePendingDeletion, types.KeyStatePendingReplicaDeletion); {
+	case len(pending) == len(old.regions):
 		// Somebody was faster. To take that back is theirs.
-		change[0].DeletionAt = aws.ToTime(meta.DeletionDate)
-		return rotation.Outcome{Generations: change, Note: "another hand has scheduled its deletion already"}, nil
+		change.DeletionAt = old.deletionAt()
+		return rotation.Outcome{Generations: []rotation.GenerationChange{change}, Note: "another hand has scheduled its deletion already"}, nil
+	case len(pending) > 0:
+		done = append(done, "another hand has scheduled its deletion in "+strings.Join(pending, ", "))
 	}
-	if wait, note, err := t.lastUse(ctx, key); err != nil || wait > 0 {
-		return rotation.Outcome{Wait: wait, Note: note}, err
+	use := slices.DeleteFunc(old.living(), func(region string) bool { return old.keys[region].KeyState == types.KeyStateDisabled })
+	for _, region := range use {
+		p := t.at(region)
+		if wait, note, err := p.lastUse(ctx, p.Row.Data.OldKey); err != nil || wait > 0 {
+			return rotation.Outcome{Wait: wait, Note: note}, p.here(err)
+		}
 	}
-	if _, err := t.client.DisableKey(ctx, &kms.DisableKeyInput{KeyId: &key}); err != nil {
-		return rotation.Outcome{}, fmt.Errorf("disabling %s: %w", key, err)
+	for _, region := range use {
+		if err := t.at(region).disable(ctx); err != nil {
+			return rotation.Outcome{}, err
+		}
 	}
-	note := "it is disabled"
-	if t.options.Wanted == nil {
+	note := "it is disabled" + old.elsewhere(t.region)
+	if t.options.Wanted == nil && len(use) > 0 {
 		note += "; nobody watches for callers who still want it"
 	}
-	return rotation.Outcome{Generations: change, Note: note}, nil
+	return rotation.Outcome{Generations: []rotation.GenerationChange{change}, Note: strings.Join(append([]string{note}, done...), "; ")}, nil
 }
 
-// retired reads a key that is about to be disabled or deleted and finds that it may be. nil: it is gone.
-// This is the one door to everything that takes a key away from its users.
-func (t *turn) retired(ctx context.Context, key string) (*types.KeyMetadata, error) {
-	meta, err := t.describe(ctx, key)
-	if err != nil || meta == nil {
+// disable disables the old key in t's Region.
+func (t *turn) disable(ctx context.Context) error {
+	if _, err := t.client.DisableKey(ctx, &kms.DisableKeyInput{KeyId: &t.Row.Data.OldKey}); err != nil {
+		return t.here(fmt.Errorf("disabling %s: %w", t.Row.Data.OldKey, err))
+	}
+	return nil
+}
+
+// elsewhere names the other Regions of a generation.
+func (k *kin) elsewhere(home string) string {
+	if others := slices.DeleteFunc(slices.Clone(k.regions), func(r string) bool { return r == home }); len(others) > 0 {
+		return ", and so in " + strings.Join(others, ", ")
+	}
+	return ""
+}
+
+// deletionAt is when the last key of a generation that waits for its deletion goes; zero: not known. The waiting period
+// of a primary key begins only when its replicas are gone.
+func (k *kin) deletionAt() (at time.Time) {
+	for _, region := range k.regions {
+		if date := aws.ToTime(k.keys[region].DeletionDate); date.After(at) {
+			at = date
+		}
+	}
+	for _, meta := range k.keys {
+		if meta.KeyState == types.KeyStatePendingReplicaDeletion && !at.IsZero() {
+			at = at.Add(time.Duration(aws.ToInt32(meta.PendingDeletionWindowInDays)) * 24 * time.Hour)
+		}
+	}
+	return at
+}
+
+// retired reads a key, in all its Regions, that is about to be disabled or deleted and finds that it may be. Where it is
+// nowhere, it is gone. This is the one door to everything that takes a key away from its users.
+func (t *turn) retired(ctx context.Context, key string) (*kin, error) {
+	old, err := t.kin(ctx, key)
+	if err != nil {
 		return nil, err
 	}
+	for _, region := range old.regions {
+		p := t.at(region)
+		if err := p.retiredHere(ctx, inRegion(key, region)); err != nil {
+			return nil, p.here(err)
+		}
+	}
+	return old, nil
+}
+
+func (t *turn) retiredHere(ctx context.Context, key string) error {
 	if err := t.unneeded(ctx, key); err != nil {
-		return nil, err
+		return err
 	}
 	tags, err := t.tags(ctx, key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	adopted := t.Old != nil && t.Old.Made == rotation.MadeAdopted
 	switch {
 	case adopted && t.Policy.Adopt == rotation.AdoptFull:
 	case adopted:
-		return nil, permanent(`leave it, or say "adopt: full" in the policy`, "%s was not made by Keyturn", key)
+		return permanent(`leave it, or say "adopt: full" in the policy`, "%s was not made by Keyturn", key)
 	case tags[tagLineage] != t.lineage():
-		return nil, rotation.Drift("put the tag "+tagLineage+"="+t.lineage()+" on it again, then resume",
-			"%s no longer carries Keyturn's tags: another hand has removed them", key)
+		return rotation.Drift("put the tag "+tagLineage+"="+t.lineage()+" on it again, then resume",
+			"%s does not carry Keyturn's tags: another hand has removed them, or made it", key)
 	}
-	return meta, nil
+	return nil
 }
 
 // readingOperations are uses of a key that need what was made before. Signing and encrypting are not among them: they say
@@ -209,47 +269,84 @@ func (t *turn) watch(ctx context.Context) (rotation.Outcome, error) {
 	}
 	key := t.Row.Data.OldKey
 	since := t.Row.Data.DoneAt[rotation.StepSuspend]
-	meta, err := t.describe(ctx, key)
+	old, err := t.kin(ctx, key)
 	if err != nil {
 		return rotation.Outcome{}, err
 	}
-	if meta == nil || meta.KeyState == types.KeyStatePendingDeletion {
+	if len(old.living()) == 0 {
 		return rotation.Outcome{Note: "its deletion has been scheduled by another hand: there is nothing to watch"}, nil
 	}
-	back := []rotation.GenerationChange{{Key: key, State: rotation.StateDeactivated}}
-	if meta.KeyState == types.KeyStateEnabled {
-		return rotation.Outcome{
-			Generations: back,
-			Person:      key + " was enabled again by another hand",
-			Hint:        "find out who needs it; resume to disable it again",
-			Back:        rotation.StepSuspend,
-		}, nil
+	back := rotation.Outcome{Generations: []rotation.GenerationChange{{Key: key, State: rotation.StateDeactivated}}, Back: rotation.StepSuspend}
+	if enabled := old.among(types.KeyStateEnabled); len(enabled) > 0 {
+		// Or we have, and died before that was stored: then the other Regions lack it still.
+		if err := t.giveBack(ctx, old, ""); err != nil {
+			return rotation.Outcome{}, err
+		}
+		back.Person = t.at(enabled[0]).named(key) + " was enabled again by another hand"
+		back.Hint = "find out who needs it; resume to disable it again"
+		return back, nil
 	}
-	if t.options.Wanted != nil {
-		demand, err := t.options.Wanted(ctx, t.Target, key, since)
+	if t.options.Wanted == nil {
+		return t.watched(since), nil
+	}
+	for _, region := range old.living() {
+		p := t.at(region)
+		demand, err := t.options.Wanted(ctx, p.Target, p.Row.Data.OldKey, since)
 		if err != nil {
-			return rotation.Outcome{}, fmt.Errorf("asking who wants %s: %w", key, err)
+			return rotation.Outcome{}, fmt.Errorf("asking who wants %s: %w", p.Row.Data.OldKey, err)
 		}
 		if demand.Calls > 0 {
-			if _, err := t.client.EnableKey(ctx, &kms.EnableKeyInput{KeyId: &key}); err != nil {
-				return rotation.Outcome{}, fmt.Errorf("enabling %s again: %w", key, err)
+			if err := t.giveBack(ctx, old, region); err != nil {
+				return rotation.Outcome{}, err
 			}
-			return rotation.Outcome{
-				Generations: back,
-				Person:      fmt.Sprintf("%s was wanted %d times while it was disabled%s and is enabled again", key, demand.Calls, demand.by()),
-				Hint:        "move those callers to " + t.Policy.Alias + "; resume to disable it again",
-				Back:        rotation.StepSuspend,
-			}, nil
+			back.Person = fmt.Sprintf("%s was wanted %d times while it was disabled%s and is enabled again", p.named(key), demand.Calls, demand.by())
+			back.Hint = "move those callers to " + t.Policy.Alias + "; resume to disable it again"
+			return back, nil
 		}
 	}
+	return t.watched(since), nil
+}
+
+// watched says how long the watch still lasts.
+func (t *turn) watched(since time.Time) rotation.Outcome {
 	left := since.Add(time.Duration(t.Policy.Suspend)).Sub(t.Now)
 	if left <= 0 {
-		return rotation.Outcome{Note: "nobody missed it"}, nil
+		return rotation.Outcome{Note: "nobody missed it"}
 	}
 	if t.options.Wanted != nil {
 		left = min(left, max(time.Duration(t.Policy.Suspend)/20, time.Second))
 	}
-	return rotation.Outcome{Wait: left}, nil
+	return rotation.Outcome{Wait: left}
+}
+
+// giveBack enables the old key again, first where it is wanted, but not where the present key is disabled too.
+func (t *turn) giveBack(ctx context.Context, old *kin, first string) error {
+	regions := old.among(types.KeyStateDisabled)
+	slices.SortStableFunc(regions, func(a, b string) int {
+		switch first {
+		case a:
+			return -1
+		case b:
+			return 1
+		}
+		return 0
+	})
+	for _, region := range regions {
+		p := t.at(region)
+		if region != first && !p.atHome() {
+			present, err := p.describe(ctx, p.Row.Data.NewKey)
+			if err != nil {
+				return p.here(err)
+			}
+			if present != nil && present.KeyState == types.KeyStateDisabled {
+				continue
+			}
+		}
+		if _, err := p.client.EnableKey(ctx, &kms.EnableKeyInput{KeyId: &p.Row.Data.OldKey}); err != nil {
+			return p.here(fmt.Errorf("enabling %s again: %w", p.Row.Data.OldKey, err))
+		}
+	}
+	return nil
 }
 
 func (d Demand) by() string {
@@ -269,45 +366,46 @@ func (t *turn) destroy(ctx context.Context) (rotation.Outcome, error) {
 	if rule == nil {
 		return rotation.Outcome{}, permanent("say destroy in the policy", "the policy does not ask for the destruction of %s", key)
 	}
-	meta, err := t.retired(ctx, key)
+	old, err := t.retired(ctx, key)
 	if err != nil {
 		return rotation.Outcome{}, err
 	}
-	if meta == nil {
+	if len(old.regions) == 0 {
 		return rotation.Outcome{Generations: []rotation.GenerationChange{{Key: key, State: rotation.StateDestroyed}}, Note: "it is gone already"}, nil
 	}
-	if meta.KeyUsage == types.KeyUsageTypeEncryptDecrypt && !rule.Reencrypted {
-		return rotation.Outcome{}, permanent("say destroy.reencrypted in the policy when nothing is encrypted with it any more",
-			"%s is an encryption key", key)
-	}
-	if hasPublicHalf(meta) && (t.Old == nil || len(t.Old.Public) == 0) {
-		return rotation.Outcome{}, permanent("roll nothing further: report this", "the history does not hold the public half of %s", key)
-	}
-	switch meta.KeyState {
-	case types.KeyStatePendingDeletion:
-		return t.destroying(meta.DeletionDate), nil
-	case types.KeyStateDisabled:
-	default:
-		return rotation.Outcome{
-			Generations: []rotation.GenerationChange{{Key: key, State: rotation.StateDeactivated}},
-			Person:      fmt.Sprintf("%s is %s again: another hand did that", key, meta.KeyState),
-			Hint:        "find out who needs it; resume to disable it again",
-			Back:        rotation.StepSuspend,
-		}, nil
+	for _, region := range old.regions {
+		switch meta := old.keys[region]; {
+		case meta.KeyUsage == types.KeyUsageTypeEncryptDecrypt && !rule.Reencrypted:
+			return rotation.Outcome{}, permanent("say destroy.reencrypted in the policy when nothing is encrypted with it any more",
+				"%s is an encryption key", key)
+		case hasPublicHalf(meta) && (t.Old == nil || len(t.Old.Public) == 0):
+			return rotation.Outcome{}, permanent("roll nothing further: report this", "the history does not hold the public half of %s", key)
+		case meta.KeyState != types.KeyStateDisabled && !isPending(meta):
+			return rotation.Outcome{
+				Generations: []rotation.GenerationChange{{Key: key, State: rotation.StateDeactivated}},
+				Person:      fmt.Sprintf("%s is %s again: another hand did that", t.at(region).named(key), meta.KeyState),
+				Hint:        "find out who needs it; resume to disable it again",
+				Back:        rotation.StepSuspend,
+			}, nil
+		}
 	}
 	days := int32(time.Duration(rule.PendingWindow) / (24 * time.Hour))
-	out, err := t.client.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: &key, PendingWindowInDays: &days})
-	if err != nil {
-		return rotation.Outcome{}, fmt.Errorf("scheduling the deletion of %s: %w", key, err)
+	for _, region := range old.regions { // the primary key last: it waits for its replicas
+		p, meta := t.at(region), old.keys[region]
+		if isPending(meta) {
+			continue
+		}
+		out, err := p.client.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: meta.Arn, PendingWindowInDays: &days})
+		if err != nil {
+			return rotation.Outcome{}, p.here(fmt.Errorf("scheduling the deletion of %s: %w", key, err))
+		}
+		meta.KeyState, meta.DeletionDate, meta.PendingDeletionWindowInDays = out.KeyState, out.DeletionDate, out.PendingWindowInDays
 	}
-	return t.destroying(out.DeletionDate), nil
-}
-
-func (t *turn) destroying(at *time.Time) rotation.Outcome {
+	at := old.deletionAt()
 	return rotation.Outcome{
-		Generations: []rotation.GenerationChange{{Key: t.Row.Data.OldKey, State: rotation.StateSuspended, DeletionAt: aws.ToTime(at)}},
-		Note:        "it is deleted at " + aws.ToTime(at).UTC().Format(time.RFC3339) + "; until then the deletion can be cancelled",
-	}
+		Generations: []rotation.GenerationChange{{Key: key, State: rotation.StateSuspended, DeletionAt: at}},
+		Note:        "it is deleted at " + at.UTC().Format(time.RFC3339) + old.elsewhere(t.region) + "; until then the deletion can be cancelled",
+	}, nil
 }
 
 // confirm sees that the key is gone.
@@ -316,24 +414,23 @@ func (t *turn) confirm(ctx context.Context) (rotation.Outcome, error) {
 		return rotation.Outcome{}, rotation.ErrNotDone
 	}
 	key := t.Row.Data.OldKey
-	meta, err := t.describe(ctx, key)
+	old, err := t.kin(ctx, key)
 	if err != nil {
 		return rotation.Outcome{}, err
 	}
-	switch {
-	case meta == nil:
+	if len(old.regions) == 0 {
 		return rotation.Outcome{Generations: []rotation.GenerationChange{{Key: key, State: rotation.StateDestroyed}}, Note: "it is gone"}, nil
-	case meta.KeyState == types.KeyStatePendingDeletion:
-		// AWS deletes up to a day late.
-		wait := min(max(aws.ToTime(meta.DeletionDate).Sub(t.Now), time.Minute), 24*time.Hour)
-		return rotation.Outcome{Wait: wait}, nil
 	}
-	return rotation.Outcome{
-		Generations: []rotation.GenerationChange{{Key: key, State: rotation.StateSuspended}},
-		Person:      fmt.Sprintf("the deletion of %s was cancelled by another hand: it is %s", key, meta.KeyState),
-		Hint:        "find out who needs it; resume to schedule its deletion again",
-		Back:        rotation.StepDestroy,
-	}, nil
+	if kept := old.living(); len(kept) > 0 {
+		return rotation.Outcome{
+			Generations: []rotation.GenerationChange{{Key: key, State: rotation.StateSuspended}},
+			Person:      fmt.Sprintf("the deletion of %s was cancelled by another hand: it is %s", t.at(kept[0]).named(key), old.keys[kept[0]].KeyState),
+			Hint:        "find out who needs it; resume to schedule its deletion again",
+			Back:        rotation.StepDestroy,
+		}, nil
+	}
+	// AWS deletes up to a day late.
+	return rotation.Outcome{Wait: min(max(old.deletionAt().Sub(t.Now), time.Minute), 24*time.Hour)}, nil
 }
 
 // revoke disables a compromised key and says what is known of its use. A person named this very key, so it is disabled
@@ -344,33 +441,43 @@ func (t *turn) revoke(ctx context.Context) (rotation.Outcome, error) {
 	}
 	key := t.Row.Data.OldKey
 	change := []rotation.GenerationChange{{Key: key, State: rotation.StateCompromised}}
-	now, err := t.describe(ctx, t.Policy.Alias)
+	places := t.following()
+	found, err := pointing(ctx, places)
 	if err != nil {
 		return rotation.Outcome{}, err
 	}
-	if now != nil && aws.ToString(now.Arn) == key {
-		return rotation.Outcome{}, rotation.Drift("let the alias name another key, then resume",
-			"%s names the compromised %s again: to disable it would be an outage", t.Policy.Alias, key)
+	for i, p := range places {
+		if found[i] == p.Row.Data.OldKey {
+			return rotation.Outcome{}, rotation.Drift("let the alias name another key, then resume",
+				"%s names the compromised %s again: to disable it would be an outage", p.named(t.Policy.Alias), found[i])
+		}
 	}
 	if t.Row.Data.NewKey != "" {
-		if err := t.tidyNames(ctx); err != nil {
+		for _, p := range places {
+			if err := p.tidyNames(ctx); err != nil {
+				return rotation.Outcome{}, p.here(err)
+			}
+		}
+	}
+	old, err := t.kin(ctx, key)
+	if err != nil {
+		return rotation.Outcome{}, err
+	}
+	if len(old.living()) == 0 {
+		return t.andSweep(ctx, rotation.Outcome{Generations: change, Note: "it is gone or about to be deleted"})
+	}
+	var use []string
+	for _, region := range old.living() {
+		p := t.at(region)
+		use = append(use, p.named(p.saysLastUse(ctx, p.Row.Data.OldKey)))
+		if old.keys[region].KeyState == types.KeyStateDisabled {
+			continue
+		}
+		if err := p.disable(ctx); err != nil {
 			return rotation.Outcome{}, err
 		}
 	}
-	meta, err := t.describe(ctx, key)
-	if err != nil {
-		return rotation.Outcome{}, err
-	}
-	if meta == nil || meta.KeyState == types.KeyStatePendingDeletion {
-		return t.andSweep(ctx, rotation.Outcome{Generations: change, Note: "it is gone or about to be deleted"})
-	}
-	use := t.saysLastUse(ctx, key)
-	if meta.KeyState != types.KeyStateDisabled {
-		if _, err := t.client.DisableKey(ctx, &kms.DisableKeyInput{KeyId: &key}); err != nil {
-			return rotation.Outcome{}, fmt.Errorf("disabling %s: %w", key, err)
-		}
-	}
-	return t.andSweep(ctx, rotation.Outcome{Generations: change, Note: "it is disabled; " + use})
+	return t.andSweep(ctx, rotation.Outcome{Generations: change, Note: "it is disabled" + old.elsewhere(t.region) + "; " + strings.Join(use, "; ")})
 }
 
 // saysLastUse words the last use of a key for the history. Not to know it is no reason to leave a compromised key enabled.

@@ -152,7 +152,7 @@ func TestErrorsArePermanentOrTriedAgain(t *testing.T) {
 			p := h.lineage(strings.ToLower(code), nil)
 			h.settle(p.Name)
 			left := 2
-			h.wire.answers = func(operation string) string {
+			h.wire.answers = func(operation, _ string) string {
 				if operation != "CreateKey" || left == 0 {
 					return ""
 				}

@@ -3,6 +3,7 @@ package rotators
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -19,13 +20,6 @@ func (t *turn) restore(ctx context.Context) (rotation.Outcome, error) {
 		return rotation.Outcome{}, rotation.ErrNotDone
 	}
 	key := t.Row.Data.NewKey
-	meta, err := t.describe(ctx, key)
-	if err != nil {
-		return rotation.Outcome{}, err
-	}
-	if meta == nil {
-		return rotation.Outcome{}, permanent("rotate forward instead", "%s is destroyed", key)
-	}
 	state := rotation.StateActive
 	if t.New != nil {
 		state = t.New.State
@@ -33,34 +27,70 @@ func (t *turn) restore(ctx context.Context) (rotation.Outcome, error) {
 	if state == rotation.StateCompromised || state == rotation.StateDestroyed {
 		return rotation.Outcome{}, permanent("rotate forward instead", "%s is %s", key, state)
 	}
+	back, err := t.kin(ctx, key)
+	if err != nil {
+		return rotation.Outcome{}, err
+	}
+	maker := t
+	if len(back.regions) > 0 {
+		maker = t.at(back.regions[len(back.regions)-1])
+	}
+	if meta := back.keys[maker.region]; meta == nil || primaryRegion(meta) != "" && primaryRegion(meta) != maker.region {
+		return rotation.Outcome{}, permanent("rotate forward instead", "%s is destroyed", key)
+	}
+	present, err := t.kin(ctx, t.Row.Data.OldKey)
+	if err != nil {
+		return rotation.Outcome{}, err
+	}
+	for _, region := range slices.Backward(back.regions) { // the primary key first: while it waits, nothing is replicated
+		left := present.keys[region]
+		if region != t.region && left != nil && left.KeyState == types.KeyStateDisabled {
+			continue // a Region whose present key is disabled stays so
+		}
+		p := t.at(region)
+		if err := p.restoreHere(ctx, back.keys[region], state); err != nil {
+			return rotation.Outcome{}, p.here(err)
+		}
+	}
+	change := rotation.GenerationChange{Key: key, State: rotation.StateActive}
+	if isMultiRegion(key) {
+		// Replicas that are gone, or never were where the present key is, come again.
+		made, wait, err := t.replicate(ctx, maker)
+		if err != nil || wait > 0 {
+			return rotation.Outcome{Wait: wait}, err
+		}
+		change.Regions = made.recordable()
+	}
+	if state != rotation.StateActive {
+		return rotation.Outcome{Generations: []rotation.GenerationChange{change}, Wait: time.Nanosecond}, nil
+	}
+	// From here on it may sign again, and the test proves that it does before the alias moves back.
+	return rotation.Outcome{Note: key + " may sign and encrypt again"}, nil
+}
+
+// restoreHere takes back what retirement has done to the key of one Region.
+func (t *turn) restoreHere(ctx context.Context, meta *types.KeyMetadata, state rotation.State) error {
+	key := meta.Arn
 	// The roll back may have come while our own suspension was under way: the key is disabled and nobody recorded it.
 	ours := state == rotation.StateSuspended || t.Row.Data.Cut == rotation.StepSuspend && meta.KeyState == types.KeyStateDisabled
 	if meta.KeyState != types.KeyStateEnabled && !ours {
-		return rotation.Outcome{}, enabled(meta, "the previous key")
+		return enabled(meta, "the previous key")
 	}
-	if meta.KeyState == types.KeyStatePendingDeletion {
-		if _, err := t.client.CancelKeyDeletion(ctx, &kms.CancelKeyDeletionInput{KeyId: &key}); err != nil {
-			return rotation.Outcome{}, fmt.Errorf("cancelling the deletion of %s: %w", key, err)
+	if isPending(meta) {
+		if _, err := t.client.CancelKeyDeletion(ctx, &kms.CancelKeyDeletionInput{KeyId: key}); err != nil {
+			return fmt.Errorf("cancelling the deletion of %s: %w", aws.ToString(key), err)
 		}
 		meta.KeyState = types.KeyStateDisabled
 	}
 	if meta.KeyState == types.KeyStateDisabled {
-		if _, err := t.client.EnableKey(ctx, &kms.EnableKeyInput{KeyId: &key}); err != nil {
-			return rotation.Outcome{}, fmt.Errorf("enabling %s: %w", key, err)
+		if _, err := t.client.EnableKey(ctx, &kms.EnableKeyInput{KeyId: key}); err != nil {
+			return fmt.Errorf("enabling %s: %w", aws.ToString(key), err)
 		}
 	}
-	if !t.Target.Local {
-		if err := t.allow(ctx, key); err != nil {
-			return rotation.Outcome{}, err
-		}
+	if t.Target.Local {
+		return nil
 	}
-	if state != rotation.StateActive {
-		return rotation.Outcome{
-			Generations: []rotation.GenerationChange{{Key: key, State: rotation.StateActive}}, Wait: time.Nanosecond,
-		}, nil
-	}
-	// From here on it may sign again, and the test proves that it does before the alias moves back.
-	return rotation.Outcome{Note: key + " may sign and encrypt again"}, nil
+	return t.allow(ctx, aws.ToString(key))
 }
 
 // unpublish takes alias/x/next away from the key that is given up.
@@ -71,8 +101,10 @@ func (t *turn) unpublish(ctx context.Context) (rotation.Outcome, error) {
 	if t.Row.Data.NewKey == "" {
 		return rotation.Outcome{Note: "nothing was published"}, nil
 	}
-	if err := t.dropNext(ctx); err != nil {
-		return rotation.Outcome{}, err
+	for _, p := range t.following() {
+		if err := p.dropNext(ctx); err != nil {
+			return rotation.Outcome{}, p.here(err)
+		}
 	}
 	return rotation.Outcome{Note: "nobody is told of " + t.Row.Data.NewKey + " any more"}, nil
 }
@@ -82,40 +114,51 @@ func (t *turn) discard(ctx context.Context) (rotation.Outcome, error) {
 	if t.Closed {
 		return rotation.Outcome{}, rotation.ErrNotDone
 	}
-	var found []*types.KeyMetadata
+	var found []*kin
 	if t.Row.Data.NewKey != "" {
-		meta, err := t.describe(ctx, t.Row.Data.NewKey)
+		pending, err := t.kin(ctx, t.Row.Data.NewKey)
 		if err != nil {
 			return rotation.Outcome{}, err
 		}
-		if meta != nil {
-			ours, err := t.carriesToken(ctx, aws.ToString(meta.Arn))
+		for _, region := range pending.regions {
+			p, meta := t.at(region), pending.keys[region]
+			ours, err := p.carriesToken(ctx, aws.ToString(meta.Arn))
 			if err != nil {
-				return rotation.Outcome{}, err
+				return rotation.Outcome{}, p.here(err)
 			}
-			if !ours && meta.KeyState != types.KeyStatePendingDeletion {
-				return rotation.Outcome{}, rotation.Drift("delete it by hand if it is not needed, then resume",
-					"%s no longer carries the tags of this rotation: another hand has changed them", t.Row.Data.NewKey)
+			if !ours && !isPending(meta) {
+				return rotation.Outcome{}, p.here(rotation.Drift("delete it by hand if it is not needed, then resume",
+					"%s no longer carries the tags of this rotation: another hand has changed them", aws.ToString(meta.Arn)))
 			}
-			found = append(found, meta)
 		}
+		found = append(found, pending)
 	}
 	if t.note(noteIntent) != "" && (t.Row.Data.NewKey == "" || t.note(noteSwept) == "needed") {
-		more, out, err := t.search(ctx)
+		maker := t.maker()
+		more, out, err := maker.search(ctx)
 		if err != nil || out != nil {
 			return deref(out), err
 		}
-		found = append(found, more...)
+		for _, meta := range more {
+			if aws.ToString(meta.Arn) != maker.Row.Data.NewKey {
+				found = append(found, &kin{regions: []string{maker.region}, keys: map[string]*types.KeyMetadata{maker.region: meta}})
+			}
+		}
 	}
-	out := rotation.Outcome{Note: "there was no key to remove"}
-	for _, meta := range found {
-		if err := t.remove(ctx, meta); err != nil {
-			return rotation.Outcome{}, err
+	out, removed := rotation.Outcome{Note: "there was no key to remove"}, 0
+	for _, k := range found {
+		for _, region := range k.regions { // the primary key last
+			if err := t.at(region).remove(ctx, k.keys[region]); err != nil {
+				return rotation.Outcome{}, t.at(region).here(err)
+			}
+			removed++
 		}
-		out.Note = fmt.Sprintf("the deletion of %d keys that nobody has used is scheduled", len(found))
-		if arn := aws.ToString(meta.Arn); arn == t.Row.Data.NewKey {
-			out.Generations = []rotation.GenerationChange{{Key: arn, State: rotation.StateDestroyed, Note: "given up before it was used"}}
-		}
+	}
+	if removed > 0 {
+		out.Note = fmt.Sprintf("the deletion of %d keys that nobody has used is scheduled", removed)
+	}
+	if len(found) > 0 && t.Row.Data.NewKey != "" && len(found[0].regions) > 0 {
+		out.Generations = []rotation.GenerationChange{{Key: t.Row.Data.NewKey, State: rotation.StateDestroyed, Note: "given up before it was used"}}
 	}
 	return out, nil
 }

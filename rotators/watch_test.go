@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/kms"
@@ -25,6 +26,8 @@ type watch struct {
 	arn    string // of the alias
 	row    string // id of the rotation that is watched
 	urgent bool   // invariants 2 and 3 do not hold: a key is compromised
+
+	regions []string // other Regions whose alias turns with it
 
 	sets   []keySet
 	signed map[string]signature // key ARN → the last signature made with it through the alias
@@ -58,7 +61,10 @@ func (w *watch) look() {
 	ctx := context.Background() // the engine may be dead; its users are not
 	gens := w.generations(ctx)
 	w.fetch(gens)
-	current := w.sign(ctx)
+	current := w.sign(ctx, region)
+	for _, other := range w.regions {
+		w.lookAtRegion(current, w.sign(ctx, other), other)
+	}
 	if !w.urgent {
 		w.verify(ctx, gens)
 	}
@@ -66,15 +72,16 @@ func (w *watch) look() {
 	w.lookAtRow(ctx, current)
 }
 
-// sign is invariant 1: the alias names an enabled key that does its job; and 2: every verifier knows it by now.
-func (w *watch) sign(ctx context.Context) (key string) {
+// sign is invariant 1: the alias names an enabled key that does its job; and 2: every verifier knows it by now. It answers
+// the key by its ARN in the Region of the policy.
+func (w *watch) sign(ctx context.Context, in string) (key string) {
 	message := []byte("a token")
-	out, err := w.h.admin.Sign(ctx, &sdk.SignInput{KeyId: &w.policy.Alias, Message: message, SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256})
+	out, err := w.h.in(in).Sign(ctx, &sdk.SignInput{KeyId: &w.policy.Alias, Message: message, SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256})
 	if err != nil {
-		w.break_("1: signing by the alias: %v", err)
+		w.break_("1: signing by the alias in %s: %v", in, err)
 		return ""
 	}
-	key = *out.KeyId
+	key = strings.Replace(*out.KeyId, ":"+in+":", ":"+region+":", 1)
 	w.signed[key] = signature{message, out.Signature}
 	if w.urgent {
 		return key
@@ -127,11 +134,13 @@ func (w *watch) verify(ctx context.Context, gens []rotation.Generation) {
 		if w.over(ctx, key, now) {
 			continue
 		}
-		_, err := w.h.admin.Verify(ctx, &sdk.VerifyInput{
-			KeyId: &w.policy.Alias, Message: s.message, Signature: s.bytes, SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256,
-		})
-		if err != nil {
-			w.break_("3: at %s what %s has signed no longer verifies by the alias: %v", at(now), key, err)
+		for _, in := range append([]string{region}, w.regions...) {
+			_, err := w.h.in(in).Verify(ctx, &sdk.VerifyInput{
+				KeyId: &w.policy.Alias, Message: s.message, Signature: s.bytes, SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256,
+			})
+			if err != nil {
+				w.break_("3: at %s what %s has signed no longer verifies by the alias in %s: %v", at(now), key, in, err)
+			}
 		}
 		if n := len(w.sets); n > 0 && w.sets[n-1].keys[key] == "" {
 			w.break_("3: at %s the set lacks %s, whose signatures are still in use", at(now), key)
@@ -158,7 +167,8 @@ func find(gens []rotation.Generation, key string) *rotation.Generation {
 // countKeys is invariant 4: keys created ≤ rotations begun, and never two for one.
 func (w *watch) countKeys(ctx context.Context) {
 	var made, begun int
-	w.scan(ctx, &made, `SELECT count(*) FROM kms_tags WHERE tag_key = 'keyturn:lineage' AND tag_value = $1`, w.arn)
+	w.scan(ctx, &made, `SELECT count(DISTINCT k.key_id) FROM kms_tags t JOIN kms_keys k ON k.arn = t.key_arn
+		WHERE t.tag_key = 'keyturn:lineage' AND t.tag_value = $1`, w.arn)
 	w.scan(ctx, &begun, `SELECT count(*) FROM rotations r JOIN rotation_policies p ON p.arn = r.policy
 		WHERE p.alias_arn = $1 AND r.begun_at > 0 AND r.kind IN ('rotate', 'cancel', 'compromise')`, w.arn)
 	if made > begun {
@@ -191,6 +201,16 @@ func (w *watch) lookAtRow(ctx context.Context, current string) {
 		w.name("next", r.NewKey)
 	case r.Kind != rotation.KindCancel && !r.DoneAt[rotation.StepDeactivate].IsZero() && r.DoneAt[rotation.StepDestroy].IsZero():
 		w.name("previous", r.OldKey)
+	}
+}
+
+// lookAtRegion is what must hold of another Region: the home alias goes first and comes back last, and outside of the
+// switch both name the same key.
+func (w *watch) lookAtRegion(home, other, in string) {
+	r := w.h.rotation(w.row)
+	switching := r.Step == rotation.StepSwitch && r.Begun
+	if other != home && !switching || other == r.NewKey && home == r.OldKey {
+		w.break_("the alias names %s here and %s in %s, at step %s", home, other, in, r.Step)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/audit"
+	"github.com/keyturn/keyturn/kms"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -48,6 +49,11 @@ type Config struct {
 		Lease time.Duration `yaml:"lease"` // at least 1s; default 1m
 	} `yaml:"rotation"`
 
+	KMS struct {
+		// MinRotationDays is the shortest period of automatic rotation that EnableKeyRotation takes.
+		MinRotationDays int `yaml:"minRotationDays"` // 1 to 2560; default 90, as AWS has it
+	} `yaml:"kms"`
+
 	TLS struct {
 		Certificate string `yaml:"certificate"` // PEM file
 		Key         string `yaml:"key"`         // PEM file
@@ -56,6 +62,10 @@ type Config struct {
 
 	// OIDC lists the issuers whose tokens AssumeRoleWithWebIdentity believes.
 	OIDC []Issuer `yaml:"oidc"`
+
+	// Quotas are what accounts may keep, and RateLimits how often they may ask.
+	Quotas     kms.Quotas     `yaml:"quotas"`
+	RateLimits kms.RateLimits `yaml:"rateLimits"`
 
 	// Targets are the places beside the server itself where keys turn.
 	Targets []Target `yaml:"targets"`
@@ -157,6 +167,14 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Rotation.Lease != 0 && c.Rotation.Lease < time.Second {
 		wrong = append(wrong, fmt.Errorf("rotation.lease %s: at least 1s, or steps cannot end within it", c.Rotation.Lease))
+	}
+	for _, err := range []error{c.Quotas.Check(), c.RateLimits.Check()} {
+		if err != nil {
+			wrong = append(wrong, err)
+		}
+	}
+	if days := c.KMS.MinRotationDays; days < 0 || days > 2560 {
+		wrong = append(wrong, fmt.Errorf("kms.minRotationDays %d: 1 to 2560", days))
 	}
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		wrong = append(wrong, errors.New("tls.certificate and tls.key go together"))

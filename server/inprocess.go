@@ -37,6 +37,7 @@ func (t *inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, fmt.Errorf("signing a request of the server to itself: %w", err)
 		}
 	}
+	region := signedRegion(r, t.region)
 	r = r.Clone(r.Context())
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	signed := r.Header.Get("Authorization") != "" || r.Header.Get("X-Amz-Target") != ""
@@ -52,9 +53,19 @@ func (t *inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 		service = "sts"
 	}
 	hash := sha256.Sum256(body)
-	err = v4.NewSigner().SignHTTP(r.Context(), creds, r, hex.EncodeToString(hash[:]), service, t.region, t.server.config.Now())
+	err = v4.NewSigner().SignHTTP(r.Context(), creds, r, hex.EncodeToString(hash[:]), service, region, t.server.config.Now())
 	if err != nil {
 		return nil, fmt.Errorf("signing a request of the server to itself: %w", err)
 	}
 	return awsapi.InProcess(t.server.handler).RoundTrip(r)
+}
+
+// signedRegion is the Region that the SDK signed a request for: clients for other
+// Regions are made from a copy of the same configuration.
+func signedRegion(r *http.Request, otherwise string) string {
+	_, scope, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
+	if parts := strings.SplitN(scope, "/", 4); len(parts) == 4 {
+		return parts[2]
+	}
+	return otherwise
 }

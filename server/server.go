@@ -92,6 +92,8 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	}
 	s.kms, err = kms.New(ctx, kms.Config{
 		DB: s.db, Guard: s.guard, Backend: s.store, Sealer: s.store.Sealer("kms"), Now: c.Now, Logger: c.Logger, Regions: c.Regions,
+		Quotas: c.Quotas, RateLimits: c.RateLimits,
+		MinRotationDays: c.KMS.MinRotationDays,
 	})
 	if err != nil {
 		return nil, err
@@ -103,6 +105,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.kms.SetLineages(s.rotation)
+	s.kms.SetRotations(s.rotation)
 	if err := s.openCredentials(ctx); err != nil {
 		return nil, err
 	}
@@ -122,8 +125,11 @@ func (c *Config) openSTS(guard *access.Guard) (*sts.Service, error) {
 func (s *Server) openRotation(ctx context.Context) (err error) {
 	s.rotation, err = rotation.NewService(rotation.ServiceConfig{
 		DB: s.db, Guard: s.guard, Targets: s.Target, Now: s.config.Now, Node: node(), Logger: s.config.Logger, Lease: s.config.Rotation.Lease,
-		MayTarget: s.mayTarget,
-		Rotators:  map[string]rotation.Rotator{"key": rotators.NewKey(rotators.KeyOptions{Wanted: s.wanted, Tagged: s.tagged})},
+		MayTarget: s.mayTarget, Kin: s.kms.KinAliases,
+		Rotators: map[string]rotation.Rotator{
+			"key":                    rotators.NewKey(rotators.KeyOptions{Wanted: s.wanted, Tagged: s.tagged}),
+			rotation.RotatorMaterial: rotators.NewMaterial(Materials(s.kms)),
+		},
 	})
 	if err != nil {
 		return err
@@ -329,7 +335,7 @@ func engineCredential(guard *access.Guard, account string) (aws.CredentialsProvi
 // enginePolicy lets the engine do what its steps do and no more: among others,
 // it cannot decrypt with arguments of its own choice except to test a key that it made.
 const enginePolicy = `{"Version":"2012-10-17","Statement":[{"Sid":"TurnKeys","Effect":"Allow","Resource":"*","Action":[
-"kms:CreateKey","kms:DescribeKey","kms:ListKeys","kms:EnableKey","kms:DisableKey","kms:ScheduleKeyDeletion","kms:CancelKeyDeletion",
+"kms:CreateKey","kms:ReplicateKey","kms:DescribeKey","kms:ListKeys","kms:EnableKey","kms:DisableKey","kms:ScheduleKeyDeletion","kms:CancelKeyDeletion",
 "kms:CreateAlias","kms:UpdateAlias","kms:DeleteAlias","kms:ListAliases","kms:GetKeyPolicy","kms:PutKeyPolicy","kms:TagResource",
 "kms:UntagResource","kms:ListResourceTags","kms:GetPublicKey","kms:GetKeyRotationStatus","kms:EnableKeyRotation","kms:ListGrants",
 "kms:CreateGrant","kms:GetKeyLastUsage","kms:Sign","kms:Verify","kms:Encrypt","kms:Decrypt","kms:GenerateMac","kms:VerifyMac",

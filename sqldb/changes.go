@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"math/bits"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +16,13 @@ type Shard uint8
 // ShardOf returns the shard of a topic: the 32-bit FNV-1a hash of its bytes, its
 // four bytes xored together. It must never change, since nodes of different
 // versions share the epochs.
+//
+// The ARNs of a Multi-Region key, one a Region, are one topic: what is announced of
+// one of them concerns all, and who announces it need not know the Regions.
 func ShardOf(topic string) Shard {
+	if key := strings.Index(topic, ":key/mrk-"); key >= 0 {
+		topic = topic[strings.LastIndexByte(topic[:key], ':')+1:]
+	}
 	h := uint32(2166136261)
 	for i := range len(topic) {
 		h ^= uint32(topic[i])

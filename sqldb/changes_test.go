@@ -23,6 +23,15 @@ func TestShardOf(t *testing.T) {
 			t.Errorf("ShardOf(%q) = %#x, want %#x", topic, uint8(got), uint8(want))
 		}
 	}
+	// The keys of a Multi-Region key are one topic; those of two accounts, and all other keys, are not.
+	mrk := func(region, account, id string) sqldb.Shard {
+		return sqldb.ShardOf("arn:aws:kms:" + region + ":" + account + ":key/" + id)
+	}
+	const key = "mrk-0123456789abcdef0123456789abcdef"
+	if mrk("eu-central-1", "111122223333", key) != mrk("us-west-2", "111122223333", key) || mrk("us-west-2", "111122223333", key) == mrk("us-west-2", "444455556666", key) ||
+		mrk("eu-central-1", "111122223333", key[4:]) == mrk("us-west-2", "111122223333", key[4:]) {
+		t.Error("the topics of Multi-Region keys are not those of their keys in all Regions")
+	}
 	seen := make(map[sqldb.Shard]int)
 	for i := range 25600 {
 		seen[sqldb.ShardOf(fmt.Sprintf("arn:aws:kms:eu-central-1:111122223333:key/%032d", i))]++

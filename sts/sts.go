@@ -77,6 +77,7 @@ func New(c Config) (*Service, error) {
 func (s *Service) API() awsapi.Service {
 	return awsapi.Service{
 		Name: "sts", SigningName: "sts", EventSource: "sts.amazonaws.com", InternalCode: "InternalFailure",
+		Global:       true, // older clients sign for us-east-1, wherever they are
 		QueryVersion: "2011-06-15", QueryNamespace: "https://sts.amazonaws.com/doc/2011-06-15/",
 		Known: []string{
 			"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot", "DecodeAuthorizationMessage", "GetAccessKeyInfo",
