@@ -1,9 +1,13 @@
 package kms
 
 import (
+	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/keyturn/keyturn/access"
 )
 
 // For tests that hold the tables and parsers against their promises.
@@ -58,8 +62,17 @@ func NewTally(limit int) func(now time.Time, count func() int) error {
 	}
 }
 
-// RateBuckets returns how many buckets there are.
-func (s *Service) RateBuckets() int { return len(s.rates.buckets) }
+// FillRateBuckets makes requests for n Regions and returns how many buckets there
+// are.
+func (s *Service) FillRateBuckets(n int) int {
+	for i := range n {
+		call := &access.Call{Account: "1", Region: strconv.Itoa(i), Operation: "DescribeKey", Caller: &access.Caller{}, Time: s.now()}
+		if err := s.admit(context.Background(), call); err != nil {
+			panic(err)
+		}
+	}
+	return len(s.rates.buckets)
+}
 
 // UnknownRates returns the rates that are neither of an operation nor of a class.
 func UnknownRates() (unknown []string) {
