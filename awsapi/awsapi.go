@@ -40,6 +40,7 @@ type Service struct {
 	InternalCode string // the error code of what is nobody's fault but ours
 	Operations   []Operation
 	Known        []string // every operation of the API model, existing here or not
+	Notes        []Note   // for the compatibility page
 	// AlsoSignedAs are further signing names that are accepted: the native API
 	// may be called with a client that can sign for KMS only.
 	AlsoSignedAs []string
@@ -52,6 +53,10 @@ type Service struct {
 	// the XML namespace of its answers. It has no TargetPrefix then.
 	QueryVersion, QueryNamespace string
 }
+
+// A Note says how an operation behaves where the service that it is after is
+// silent, or where it differs.
+type Note struct{ Operation, Text string }
 
 // An Operation is a method of a service and its name on the wire. Op makes it.
 type Operation struct {

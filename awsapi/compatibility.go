@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Compatibility renders the page that says which operations exist, in
-// Markdown, from the operation tables themselves.
+// Compatibility renders the page that says which operations exist and how they
+// differ, in Markdown, from the operation tables themselves.
 func Compatibility(services []Service) string {
 	var b strings.Builder
 	b.WriteString("# Compatibility\n\nPrinted from the operation tables; do not edit.\n")
@@ -36,6 +36,14 @@ func Compatibility(services []Service) string {
 				mark = "not yet"
 			}
 			fmt.Fprintf(&b, "| %s | %s |\n", name, mark)
+		}
+		if len(s.Notes) > 0 {
+			b.WriteString("\nWhere AWS is silent, contradicts itself, or is departed from on purpose:\n\n")
+		}
+		notes := slices.Clone(s.Notes)
+		slices.SortStableFunc(notes, func(a, b Note) int { return strings.Compare(a.Operation, b.Operation) })
+		for _, n := range notes {
+			fmt.Fprintf(&b, "- **%s**: %s\n", n.Operation, n.Text)
 		}
 	}
 	return b.String()

@@ -623,10 +623,12 @@ func TestNewHandlerRefusesAmbiguousTables(t *testing.T) {
 
 func TestCompatibilityPage(t *testing.T) {
 	h := newHouse(t)
-	page := awsapi.Compatibility(h.services())
+	services := h.services()
+	services[0].Notes = []awsapi.Note{{Operation: "Verify", Text: "second"}, {Operation: "Sign", Text: "first"}}
+	page := awsapi.Compatibility(services)
 	for _, want := range []string{
 		"## kms\n", "| Sign | yes |", "| Encrypt | not yet |", "| Shape | yes |", "4 of 5 operations exist",
-		"## keyturn\n", "signed for `keyturn` or `kms`", "| Greet | yes |",
+		"- **Sign**: first\n- **Verify**: second\n\n## keyturn\n", "## keyturn\n", "signed for `keyturn` or `kms`", "| Greet | yes |",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("%q is missing in\n%s", want, page)

@@ -3,6 +3,7 @@ package kms_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -23,8 +24,9 @@ type conditionCase struct {
 type conditionKeys struct {
 	node                                        *node
 	symmetric, signing, mac, agreement, primary *types.KeyMetadata
-	blob                                        []byte // encrypted under symmetric without a context
-	document                                    string // a key policy
+	external                                    *types.KeyMetadata // waits for its material
+	blob                                        []byte             // encrypted under symmetric without a context
+	document                                    string             // a key policy
 }
 
 func newConditionKeys(n *node) *conditionKeys {
@@ -39,6 +41,7 @@ func newConditionKeys(n *node) *conditionKeys {
 		n.t.Fatal(err)
 	}
 	f.primary = out.KeyMetadata
+	f.external = n.createWith(&sdk.CreateKeyInput{Origin: types.OriginTypeExternal})
 	f.blob = encryptSomething(n, f.symmetric)
 	n.alias("alias/finance", f.symmetric)
 	n.as(account, "eve", "")
@@ -64,6 +67,29 @@ func createGrant(change func(*sdk.CreateGrantInput)) func(c *sdk.Client, f *cond
 func toService(in *sdk.CreateGrantInput) {
 	in.GranteePrincipal, in.GranteeServicePrincipal, in.RetiringServicePrincipal = nil, ptr("a.amazonaws.com"), ptr("b.amazonaws.com")
 	in.Constraints = &types.GrantConstraints{SourceArn: ptr("arn:aws:s3:::bucket")}
+}
+
+// expireIn lets the material expire tomorrow.
+func expireIn(in *sdk.ImportKeyMaterialInput) { in.ValidTo = ptr(time.Now().Add(24 * time.Hour)) }
+
+func date(days int) string {
+	return time.Now().Add(time.Duration(days) * 24 * time.Hour).UTC().Format(time.RFC3339)
+}
+
+func importMaterial(change func(*sdk.ImportKeyMaterialInput)) func(c *sdk.Client, f *conditionKeys) error {
+	return func(c *sdk.Client, f *conditionKeys) error {
+		in := &sdk.ImportKeyMaterialInput{KeyId: f.external.KeyId, ImportToken: []byte("t"), EncryptedKeyMaterial: []byte("m")}
+		change(in)
+		_, err := c.ImportKeyMaterial(ctx, in)
+		return ignore(err, "InvalidImportTokenException")
+	}
+}
+
+func parametersForImport(c *sdk.Client, f *conditionKeys) error {
+	_, err := c.GetParametersForImport(ctx, &sdk.GetParametersForImportInput{
+		KeyId: f.external.KeyId, WrappingAlgorithm: types.AlgorithmSpecRsaesOaepSha256, WrappingKeySpec: types.WrappingKeySpecRsa2048,
+	})
+	return err
 }
 
 // conditionCases: condition key → a request that has it. From "AWS KMS condition
@@ -95,6 +121,14 @@ var conditionCases = map[string]conditionCase{
 	"kms:EncryptionContextKeys": {operator: "ForAnyValue:StringEquals", right: "Tenant", wrong: "tenant", run: func(c *sdk.Client, f *conditionKeys) error {
 		return encrypts(c, f.symmetric, "Tenant", "a", "other", "b")
 	}, absent: encryptBare},
+	"kms:ExpirationModel": {operator: "StringEquals", right: "KEY_MATERIAL_DOES_NOT_EXPIRE", wrong: "KEY_MATERIAL_EXPIRES", run: importMaterial(func(in *sdk.ImportKeyMaterialInput) {
+		in.ExpirationModel = types.ExpirationModelTypeKeyMaterialDoesNotExpire
+	}), absent: importMaterial(expireIn)},
+	"kms:ValidTo": {operator: "DateLessThan", right: date(2), wrong: date(0), run: importMaterial(expireIn), absent: importMaterial(func(in *sdk.ImportKeyMaterialInput) {
+		in.ExpirationModel = types.ExpirationModelTypeKeyMaterialDoesNotExpire
+	})},
+	"kms:WrappingAlgorithm":        {operator: "StringLike", right: "RSAES_OAEP_*", wrong: "RSA_AES_*", run: parametersForImport, absent: encryptBare},
+	"kms:WrappingKeySpec":          {operator: "StringEquals", right: "RSA_2048", wrong: "RSA_4096", run: parametersForImport, absent: encryptBare},
 	"kms:GrantConstraintSourceArn": {operator: "ArnEquals", right: "arn:aws:s3:::bucket", wrong: "arn:aws:s3:::other", run: createGrant(toService), absent: createGrant(func(*sdk.CreateGrantInput) {})},
 	"kms:GrantConstraintType": {operator: "StringEquals", right: "EncryptionContextSubset", wrong: "EncryptionContextEquals", run: createGrant(func(in *sdk.CreateGrantInput) {
 		in.Constraints = &types.GrantConstraints{EncryptionContextSubset: map[string]string{"a": "b"}}
@@ -222,8 +256,7 @@ func TestConditionCasesAreComplete(t *testing.T) {
 		switch name {
 		case policy.KMSViaService: // the Guard answers for it; see TestViaService in access
 		case policy.KMSRecipientAttestation: // nothing here answers to enclaves
-		case policy.KMSExpirationModel, policy.KMSValidTo, policy.KMSWrappingAlgorithm, policy.KMSWrappingKeySpec, policy.KMSRotationPeriodInDays:
-			// Their operations do not exist yet.
+		case policy.KMSRotationPeriodInDays: // EnableKeyRotation does not exist yet
 		default:
 			found := false
 			for key := range conditionCases {

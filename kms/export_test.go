@@ -3,10 +3,11 @@ package kms
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/keyturn/keyturn/sqldb"
+	"github.com/keyturn/keyturn/access"
 )
 
 // For tests that hold the tables and parsers against their promises.
@@ -53,17 +54,6 @@ func (c *cache[N, T]) size() int {
 	return len(c.entries)
 }
 
-// TurnTo makes a material that the key has the current one.
-func (s *Service) TurnTo(ctx context.Context, keyARN, materialID string) error {
-	k, err := s.readKey(ctx, keyARN)
-	if err != nil {
-		return err
-	}
-	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		return turnMaterial(tx, k.account, k.id, materialID, RotationTypeOnDemand, micros(s.now()))
-	})
-}
-
 // NewTally returns a tally of one scope with a limit.
 func NewTally(limit int) func(now time.Time, count func() int) error {
 	t := new(tally)
@@ -72,8 +62,17 @@ func NewTally(limit int) func(now time.Time, count func() int) error {
 	}
 }
 
-// RateBuckets returns how many buckets there are.
-func (s *Service) RateBuckets() int { return len(s.rates.buckets) }
+// FillRateBuckets makes requests for n Regions and returns how many buckets there
+// are.
+func (s *Service) FillRateBuckets(n int) int {
+	for i := range n {
+		call := &access.Call{Account: "1", Region: strconv.Itoa(i), Operation: "DescribeKey", Caller: &access.Caller{}, Time: s.now()}
+		if err := s.admit(context.Background(), call); err != nil {
+			panic(err)
+		}
+	}
+	return len(s.rates.buckets)
+}
 
 // UnknownRates returns the rates that are neither of an operation nor of a class.
 func UnknownRates() (unknown []string) {

@@ -221,11 +221,11 @@ func (n *node) worksAs(k *types.KeyMetadata, material []byte) {
 	}
 }
 
-// rotateTo makes a pending material the current one, as RotateKeyOnDemand does.
+// rotateTo makes a pending material the current one.
 func (n *node) rotateTo(k *types.KeyMetadata, id string) {
 	n.t.Helper()
-	if err := n.service.TurnTo(ctx, *k.Arn, id); err != nil {
-		n.t.Fatal(err)
+	if got := n.turn(k); got != id {
+		n.t.Fatalf("the key has turned to %s, not %s", got, id)
 	}
 }
 

@@ -473,9 +473,8 @@ func TestImportIntoMultiRegionKeys(t *testing.T) {
 		two := n.pendingMaterial(k)
 		must[*sdk.DeleteImportedKeyMaterialOutput](t)(there.DeleteImportedKeyMaterial(ctx, &sdk.DeleteImportedKeyMaterialInput{KeyId: k.KeyId, KeyMaterialId: &two}))
 		both("CURRENT IMPORTED, " + missing + " IMPORTED / CURRENT IMPORTED, " + missing + " PENDING_IMPORT")
-		if err := n.service.TurnTo(ctx, *k.Arn, two); err == nil {
-			t.Error("turned, although a replica lacks the material")
-		}
+		_, err = n.RotateKeyOnDemand(ctx, &sdk.RotateKeyOnDemandInput{KeyId: k.KeyId})
+		wantError(t, err, "KMSInvalidStateException", *k.Arn+" has no imported key material that is pending rotation.")
 		n.deleteMaterial(k, &two)
 		both("CURRENT IMPORTED / CURRENT IMPORTED")
 		n.mustImport(k, second, asNew)

@@ -12,6 +12,7 @@ func (s *Service) API() awsapi.Service {
 		EventSource:  "kms.amazonaws.com",
 		InternalCode: "KMSInternalException",
 		Known:        apiOperations,
+		Notes:        compatibilityNotes,
 		Operations: []awsapi.Operation{
 			awsapi.Op("CreateKey", s.CreateKey),
 			awsapi.Op("DescribeKey", s.DescribeKey).ReadOnly(),

@@ -192,8 +192,12 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, call *access.Call, in *
 			return awsapi.Errorf("LimitExceededException", "%s has been rotated on demand %d times already", k.arn, maxOnDemand)
 		}
 		if k.origin == OriginTypeExternal {
-			if _, err := pendingMaterial(tx, k.arn, k.origin); err != nil {
+			pending, err := k.pendingMaterial(tx, micros(s.now()))
+			if err != nil {
 				return err
+			}
+			if pending == "" {
+				return awsapi.Errorf("KMSInvalidStateException", "%s has no imported key material that is pending rotation.", k.arn)
 			}
 		}
 		if err := turner.TurnKey(tx, k.arn, k.materialID, call.Caller.ARN); err != nil {

@@ -265,6 +265,68 @@ func TestRotationIsForSomeKeysOnly(t *testing.T) {
 	})
 }
 
+// Imported material turns on demand alone, and only to what was imported for it.
+func TestRotationOfImportedMaterial(t *testing.T) {
+	eachImporting(t, func(t *testing.T, n *node) {
+		k := n.external(types.KeySpecSymmetricDefault, "")
+		_, err := n.EnableKeyRotation(ctx, &sdk.EnableKeyRotationInput{KeyId: k.KeyId})
+		wantError(t, err, "UnsupportedOperationException", *k.Arn+" is a key of origin EXTERNAL, which is not valid for EnableKeyRotation.")
+		onDemand := func(message string) {
+			t.Helper()
+			_, err := n.RotateKeyOnDemand(ctx, &sdk.RotateKeyOnDemandInput{KeyId: k.KeyId})
+			wantError(t, err, "KMSInvalidStateException", *k.Arn+message)
+		}
+		onDemand(" is pending import.")
+		one := n.mustImport(k, secret(32), n.until(90*day))
+		onDemand(" has no imported key material that is pending rotation.")
+		blob := encryptSomething(n, k)
+		second := secret(32)
+		two := n.mustImport(k, second, func(in *sdk.ImportKeyMaterialInput) { asNew(in); in.KeyMaterialDescription = ptr("the second") })
+		list := func(include types.IncludeKeyMaterial) (told []string) {
+			for _, r := range n.rotations(k, include) {
+				told = append(told, fmt.Sprintf("%v %s %s %s %s %v %v %s", *r.KeyMaterialId == two, r.KeyMaterialState, r.ImportState, r.ExpirationModel, r.RotationType,
+					r.ValidTo != nil, r.RotationDate != nil, aws.ToString(r.KeyMaterialDescription)))
+			}
+			return told
+		}
+		want := func(what string, got []string, want ...string) {
+			t.Helper()
+			if strings.Join(got, "\n") != strings.Join(want, "\n") {
+				t.Errorf("%s:\n%s", what, strings.Join(got, "\n"))
+			}
+		}
+		const all = types.IncludeKeyMaterialAllKeyMaterial
+		want("pending", list(all), "false CURRENT IMPORTED KEY_MATERIAL_EXPIRES  true false ",
+			"true PENDING_ROTATION IMPORTED KEY_MATERIAL_DOES_NOT_EXPIRE  false false the second")
+		want("pending, rotations only", list(""))
+		if got := n.turn(k); got != two || n.opens(blob) != one || n.opens(encryptSomething(n, k)) != two {
+			t.Errorf("it has turned to %s", got)
+		}
+		want("turned", list(""), "true CURRENT IMPORTED KEY_MATERIAL_DOES_NOT_EXPIRE ON_DEMAND false true the second")
+		n.deleteMaterial(k, &one)
+		want("the first deleted", list(all), "false NON_CURRENT PENDING_IMPORT   false false ",
+			"true CURRENT IMPORTED KEY_MATERIAL_DOES_NOT_EXPIRE ON_DEMAND false true the second")
+		onDemand(" is pending import.")
+
+		// What was to be turned to is taken away before it is: the rotation fails, and the next one goes on.
+		k = n.external(types.KeySpecSymmetricDefault, "")
+		n.mustImport(k, secret(32), nil)
+		three := n.mustImport(k, secret(32), asNew)
+		if _, err := n.RotateKeyOnDemand(ctx, &sdk.RotateKeyOnDemandInput{KeyId: k.KeyId}); err != nil {
+			t.Fatal(err)
+		}
+		n.deleteMaterial(k, &three)
+		n.settle()
+		n.wantState(k, types.KeyStateEnabled)
+		n.opens(encryptSomething(n, k))
+		onDemand(" has no imported key material that is pending rotation.")
+		four := n.mustImport(k, secret(32), asNew)
+		if got := n.turn(k); got != four {
+			t.Errorf("it has turned to %s, not %s", got, four)
+		}
+	})
+}
+
 func TestRotationPeriod(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		n := newNode(t, db, options{})

@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/keyturn/keyturn/access"
-	"github.com/keyturn/keyturn/awsapi"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/sqldb"
 )
@@ -76,7 +75,10 @@ func (s *Service) PrepareMaterial(ctx context.Context, keyARN, token string) (ma
 		if err := claim(tx, k); err != nil {
 			return err
 		}
-		pending, err := pendingMaterial(tx, keyARN, k.origin)
+		pending, err := k.pendingMaterial(tx, micros(s.now()))
+		if err == nil && pending == "" && k.origin == OriginTypeExternal {
+			err = fmt.Errorf("no imported material of %s is pending: %w", keyARN, ErrNoMaterial)
+		}
 		if err != nil {
 			return err
 		}
@@ -110,13 +112,11 @@ func claim(tx *sqldb.Tx, k *keyRow) error {
 	return err
 }
 
-// pendingMaterial returns the material that waits to become the current one; ""
-// if there is none and one may be made.
-func pendingMaterial(tx *sqldb.Tx, keyARN, origin string) (id string, err error) {
-	err = tx.QueryRow(`SELECT material_id FROM kms_materials WHERE key_arn = $1 AND state = 'PENDING_ROTATION' AND handle IS NOT NULL`, keyARN).Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) && origin == OriginTypeExternal {
-		return "", awsapi.Errorf("KMSInvalidStateException", "%s has no imported key material that is pending rotation.", keyARN)
-	}
+// pendingMaterial returns the material that waits to become the current one, ""
+// if there is none.
+func (k *keyRow) pendingMaterial(tx *sqldb.Tx, now int64) (id string, err error) {
+	err = tx.QueryRow(`SELECT material_id FROM kms_materials
+		WHERE key_arn = $1 AND state = 'PENDING_ROTATION' AND handle IS NOT NULL AND (valid_to IS NULL OR valid_to > $2)`, k.arn, now).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}
@@ -269,27 +269,28 @@ func (s *Service) DiscardMaterial(ctx context.Context, keyARN, token string) err
 	if err != nil {
 		return err
 	}
-	var id string
-	var handle []byte
 	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		id = ""
 		if err := claim(tx, k); err != nil {
 			return err
 		}
-		err := tx.QueryRow(`SELECT material_id, handle FROM kms_materials
-			WHERE key_arn = $1 AND rotation_token = $2 AND state = 'PENDING_ROTATION' AND import_state = ''`, keyARN, token).Scan(&id, &handle)
+		var id string
+		err := tx.QueryRow(`SELECT material_id FROM kms_materials
+			WHERE key_arn = $1 AND rotation_token = $2 AND state = 'PENDING_ROTATION' AND import_state = ''`, keyARN, token).Scan(&id)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
+		if err := condemnOfKin(tx, k, id); err != nil {
+			return err
+		}
 		_, err = tx.Exec(`DELETE FROM kms_materials WHERE material_id = $3 AND key_arn IN (SELECT arn FROM kms_keys WHERE account = $1 AND key_id = $2)`,
 			k.account, k.id, id)
 		return err
 	})
-	if err != nil || id == "" {
-		return err
+	if err == nil {
+		s.destroyNow(ctx)
 	}
-	return s.backend.Destroy(ctx, keystore.Ref{Account: k.account, KeyID: k.id, MaterialID: id}, handle)
+	return err
 }

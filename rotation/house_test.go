@@ -57,6 +57,7 @@ type house struct {
 	crash   context.CancelFunc
 	crashes int
 	broken  []string
+	kin     []string // aliases in other Regions that would turn along
 }
 
 // newHouse empties the database and puts policy into it.
@@ -73,6 +74,7 @@ func newHouse(t testing.TB, db *sqldb.DB, guard *access.Guard, policy rotation.P
 	var err error
 	h.service, err = rotation.NewService(rotation.ServiceConfig{
 		DB: db, Guard: guard, Now: h.clock.Now, Targets: noTarget, Rotators: map[string]rotation.Rotator{"key": h.world},
+		Kin: func(context.Context, string) ([]string, error) { return h.kin, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +91,7 @@ func noTarget(context.Context, *rotation.Policy) (rotation.Target, error) {
 func empty(t testing.TB, db *sqldb.DB) {
 	t.Helper()
 	err := db.Write(t.Context(), func(tx *sqldb.Tx) error {
-		for _, table := range []string{"rotation_events", "rotations", "generations", "lineages", "rotation_policies"} {
+		for _, table := range []string{"rotation_events", "rotations", "generations", "lineage_regions", "lineages", "rotation_policies"} {
 			if _, err := tx.Exec("DELETE FROM " + table); err != nil {
 				return err
 			}

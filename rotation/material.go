@@ -121,7 +121,7 @@ func (s *Service) ScheduleKey(tx *sqldb.Tx, keyARN, materialID string, days int,
 	if err != nil {
 		return err
 	}
-	st.policy.Schedule = fmt.Sprintf("rate(%d days)", days)
+	st.policy.Schedule, st.policy.Paused = fmt.Sprintf("rate(%d days)", days), false // the key is enabled, or it would not be asked
 	c := at.reschedule(turn{due: first, start: first}, first.Add(-time.Duration(days)*day))
 	c.Events[0].Note = fmt.Sprintf("automatic rotation every %d days", days)
 	return putKept(tx, st, at.now, c)
@@ -218,8 +218,8 @@ func (s *Service) TurnKey(tx *sqldb.Tx, keyARN, materialID, caller string) error
 	row.asked(at.now)
 	row.Data.Apart = true
 	c.Row = row
-	tx.Touch(topicRows)
-	return store(tx, st.policy, c)
+	st.policy.Paused = false
+	return putKept(tx, st, at.now, c)
 }
 
 // MoveKey hands the schedule of a key to another, which has the same materials: a Multi-Region key has got another primary

@@ -297,19 +297,46 @@ func (t *turn) finishGrants(ctx context.Context, meta *types.KeyMetadata) (strin
 	if err != nil {
 		return "", err
 	}
+	var notes []string
+	copied := 0
 	for _, g := range grants {
-		in := &kms.CreateGrantInput{
-			KeyId: meta.Arn, GranteePrincipal: g.GranteePrincipal, RetiringPrincipal: g.RetiringPrincipal,
-			Operations: g.Operations, Constraints: g.Constraints, Name: aws.String("keyturn-" + aws.ToString(g.GrantId)),
+		in, why := grantLike(&g)
+		if in == nil {
+			notes = append(notes, fmt.Sprintf("grant %s is not copied: %s", aws.ToString(g.GrantId), why))
+			continue
 		}
+		in.KeyId = meta.Arn
 		if _, err := t.client.CreateGrant(ctx, in); err != nil {
 			return "", fmt.Errorf("copying grant %s: %w", aws.ToString(g.GrantId), err)
 		}
+		copied++
 	}
-	if len(grants) == 0 {
-		return "", nil
+	if copied > 0 {
+		notes = append([]string{fmt.Sprintf("%d grants copied", copied)}, notes...)
 	}
-	return fmt.Sprintf("%d grants copied", len(grants)), nil
+	return strings.Join(notes, "; "), nil
+}
+
+// grantLike is the call that makes a grant like g, or why there is none: a principal that was deleted shows as its
+// unique id, and a service that made its grant itself as the grantee, and neither can be given one.
+func grantLike(g *types.GrantListEntry) (in *kms.CreateGrantInput, why string) {
+	in = &kms.CreateGrantInput{
+		GranteePrincipal: g.GranteePrincipal, GranteeServicePrincipal: g.GranteeServicePrincipal,
+		RetiringPrincipal: g.RetiringPrincipal, RetiringServicePrincipal: g.RetiringServicePrincipal,
+		Operations: g.Operations, Constraints: g.Constraints, Name: aws.String("keyturn-" + aws.ToString(g.GrantId)),
+	}
+	switch grantee := aws.ToString(in.GranteePrincipal); {
+	case grantee == "" || strings.HasPrefix(grantee, "arn:"):
+	case strings.Contains(grantee, "."):
+		return nil, "the service " + grantee + " makes its grants itself"
+	default:
+		return nil, "its principal " + grantee + " was deleted"
+	}
+	// Whoever could retire the old grant and was deleted can retire nothing any more.
+	if !strings.HasPrefix(aws.ToString(in.RetiringPrincipal), "arn:") {
+		in.RetiringPrincipal = nil
+	}
+	return in, ""
 }
 
 func (t *turn) grants(ctx context.Context, key string) ([]types.GrantListEntry, error) {

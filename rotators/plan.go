@@ -37,8 +37,8 @@ type planning struct {
 	policy    *document          // of the present key; nil when it could not be read
 	rewrites  bool               // the successor's policy needs a second call
 	automatic int32              // days between automatic rotations; 0: off or not known
-	grants    []types.GrantListEntry
-	present   *kin // of a Multi-Region key
+	copies    int                // grants that the new key gets
+	present   *kin               // of a Multi-Region key
 }
 
 func (p *planning) check(name string, ok bool, hint, detail string, args ...any) {
@@ -219,14 +219,19 @@ func (p *planning) lookAtGrants(ctx context.Context) {
 		p.refuse("grants", err)
 		return
 	}
-	p.grants = grants
 	p.check("grants", true, "", "%d on the present key", len(grants))
 	for _, g := range grants {
 		what := "is not copied: review whether its holder needs it on the new key"
 		if p.Policy.CopyGrants {
 			what = "is copied, as the policy says"
+			if in, why := grantLike(&g); in != nil {
+				p.copies++
+			} else {
+				what = "is not copied: " + why
+			}
 		}
-		p.warn("grant %s to %s (%s) %s", aws.ToString(g.GrantId), aws.ToString(g.GranteePrincipal), strings.Join(names(g.Operations), ", "), what)
+		p.warn("grant %s to %s (%s) %s", aws.ToString(g.GrantId), cmp.Or(aws.ToString(g.GranteePrincipal), aws.ToString(g.GranteeServicePrincipal)),
+			strings.Join(names(g.Operations), ", "), what)
 	}
 }
 
@@ -367,8 +372,8 @@ func (p *planning) calls(step rotation.Step) []string {
 		if p.automatic > 0 {
 			calls = append(calls, fmt.Sprintf("EnableKeyRotation (the new key, every %d days)", p.automatic))
 		}
-		if p.Policy.CopyGrants && len(p.grants) > 0 {
-			calls = append(calls, fmt.Sprintf("CreateGrant (the new key, %d times)", len(p.grants)))
+		if p.copies > 0 {
+			calls = append(calls, fmt.Sprintf("CreateGrant (the new key, %d times)", p.copies))
 		}
 		return calls
 	case rotation.StepPublish:

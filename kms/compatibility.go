@@ -1,0 +1,22 @@
+package kms
+
+import "github.com/keyturn/keyturn/awsapi"
+
+// compatibilityNotes are the places where AWS's documents are silent or
+// contradict each other, or where this server differs on purpose, and what it
+// does there: the reading that allows less. docs/compatibility.md prints them.
+var compatibilityNotes = []awsapi.Note{
+	{Operation: "CreateGrant", Text: "Takes one of EncryptionContextEquals and EncryptionContextSubset, with 1 to 8 pairs: AWS's tools treat the two as alternatives, and an empty constraint would be read either way."},
+	{Operation: "CreateGrant", Text: "A constraint compares the keys of the encryption context case-sensitively, as the developer guide says; the API reference says that it does not."},
+	{Operation: "CreateGrant", Text: "A grant to an account (its root ARN) lets the account's other principals use the key only where their identity policies allow it too, as a key policy that names the account does."},
+	{Operation: "CreateGrant", Text: "Holds from the answer on, and on other nodes within a second or at once with the grant token; AWS may take minutes without it. A token for a grant on another key is refused, except by alias and in ReEncrypt."},
+	{Operation: "CreateGrant", Text: "A grant whose principal is deleted stays, shows the principal's unique id, and gives nothing to one made under the same name."},
+	{Operation: "CreateKey", Text: "kms:KeySpec and the like are those of the key that will be made. kms:BypassPolicyLockoutSafetyCheck has a value only when the member is true: over the wire false and absent are one."},
+	{Operation: "CreateKey", Text: "Key policies may name any account of twelve digits, also one that this server does not have; users and roles must exist."},
+	{Operation: "GetKeyPolicy", Text: "Prints principals sorted and each once, and a policy without Version as 2008-10-17."},
+	{Operation: "ListGrants", Text: "A GrantId that no grant on the key has gives an empty list."},
+	{Operation: "ListRetirableGrants", Text: "A principal of another account is AccessDeniedException."},
+	{Operation: "PutKeyPolicy", Text: "The lockout check asks the new policy with the conditions of the present request, for the caller and for the account's root user; one of the two must be allowed kms:PutKeyPolicy."},
+	{Operation: "ReEncrypt", Text: "Both keys are found before the permission on either is asked for, since kms:ReEncryptOnSameKey is about both."},
+	{Operation: "RetireGrant", Text: "Allowed to the retiring principal, to the grantee where RetireGrant is among the operations, to the root user of the account that made the grant, and to whom the key's policies allow kms:RetireGrant. The token of a grant that has ended is InvalidGrantTokenException."},
+}
