@@ -44,7 +44,8 @@ fuzz: ## run each fuzz target for FUZZTIME (default 10s)
 	[ $$found -gt 0 ] || { echo "no fuzz target found"; exit 1; }; echo "$$found fuzz targets ran"
 
 ROUNDS ?= 1000
-soak: deps ## kill -9 the real process ROUNDS times (default 1000) and check every invariant
+soak: deps ## kill -9 the real process ROUNDS times (default 1000) and check every invariant; every Wycheproof vector through the wire
+	KEYTURN_WYCHEPROOF=all $(GO) test -run ThroughTheWire ./kms
 	KEYTURN_KILL_ROUNDS=$(ROUNDS) $(GO) test -run TestKillNine -timeout 6h -v ./cmd/keyturn
 
 lint: ## golangci-lint and gofumpt, at the versions pinned in tools/go.mod

@@ -39,9 +39,13 @@ func (g *Guard) Check(ctx context.Context, call *Call, action string, r Resource
 		}
 	}
 	if !d.Allowed {
-		return &Denied{Action: action, Resource: r.ARN, Decision: d, caller: cmp.Or(call.Caller.ARN, call.Caller.UserID)}
+		return call.denied(action, &r, d)
 	}
 	return nil
+}
+
+func (c *Call) denied(action string, r *Resource, d policy.Decision) *Denied {
+	return &Denied{Action: action, Resource: r.ARN, Decision: d, caller: cmp.Or(c.Caller.ARN, c.Caller.UserID)}
 }
 
 // Allows answers as Check would for the same call, grants aside, without remembering or recording anything. It is for

@@ -37,9 +37,10 @@ type Record struct {
 	UserAgent           string
 	ErrorCode           string
 	ErrorMessage        string
-	RequestParameters   []byte // JSON, redacted by the caller; so are the next two
+	RequestParameters   []byte // JSON, redacted by the caller; so are the next three
 	ResponseElements    []byte
 	AdditionalEventData []byte
+	ServiceEventDetails []byte // of a ServiceEvent
 	RequestID           string
 	EventID             string // empty: a random UUID
 	ReadOnly            bool
@@ -185,6 +186,10 @@ func (r *Record) appendWith(b []byte, now time.Time, params, response, additiona
 	}
 	b = append(b, `,"managementEvent":true`...)
 	b = appendMember(b, `,"recipientAccountId":`, r.RecipientAccountID)
+	if len(r.ServiceEventDetails) > 0 {
+		b = append(b, `,"serviceEventDetails":`...)
+		b = appendRaw(b, r.ServiceEventDetails)
+	}
 	return append(b, `,"eventCategory":"Management"`...)
 }
 

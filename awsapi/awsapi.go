@@ -186,7 +186,9 @@ func (x *exchange) validate(call *access.Call, in any) error {
 		return nil
 	}
 	err := v.Validate()
-	if own := (*Error)(nil); err == nil || errors.As(err, &own) {
+	var own *Error
+	var refused *access.Error
+	if err == nil || errors.As(err, &own) || errors.As(err, &refused) {
 		return err
 	}
 	return Errorf("ValidationException", "%s", err)

@@ -34,12 +34,10 @@ type cli struct {
 
 var cliVersion = regexp.MustCompile(`aws-cli/(\S+)`)
 
-func newCLI(t *testing.T, a account) client {
+func newCLI(t *testing.T, a caller) client {
 	t.Helper()
 	need(t, "aws", "awscli")
-	c := &cli{t: t, dir: t.TempDir(), env: map[string]string{
-		"AWS_ACCESS_KEY_ID": a.accessKeyID, "AWS_SECRET_ACCESS_KEY": a.secret, "AWS_DEFAULT_REGION": region,
-	}}
+	c := &cli{t: t, dir: t.TempDir(), env: a.variables()}
 	stdout, stderr, _ := c.run([]string{"--version"}, nil)
 	onPath := cliVersion.FindStringSubmatch(stdout + stderr)
 	if onPath == nil {
@@ -93,10 +91,15 @@ func (c *cli) run(args []string, env map[string]string) (stdout, stderr string, 
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// kms runs `aws kms …`. Before 2.13 the CLI knows no AWS_ENDPOINT_URL.
+// kms runs `aws kms …`, or of another service's operation that. Before 2.13 the CLI
+// knows no AWS_ENDPOINT_URL.
 func (c *cli) kms(region, operation string, in members, more ...string) (stdout, stderr string, code int) {
 	c.t.Helper()
-	args := []string{"--endpoint-url", house.endpoint, "--region", region, "--output", "json", "kms", kebab(operation)}
+	service, operation, other := strings.Cut(operation, ":")
+	if !other {
+		service, operation = "kms", service
+	}
+	args := []string{"--endpoint-url", house.endpoint, "--region", region, "--output", "json", service, kebab(operation)}
 	for _, name := range slices.Sorted(maps.Keys(in)) {
 		args = append(args, c.argument(name, in[name])...)
 	}
@@ -207,7 +210,7 @@ func (c *cli) words(t *testing.T) {
 		}
 	}
 	if c.knows("RotateKeyOnDemand") { // then it also reads the variable
-		if _, stderr, code := c.run([]string{"kms", "list-keys"}, map[string]string{"AWS_ENDPOINT_URL": house.endpoint}); code != 0 {
+		if _, stderr, code := c.run([]string{"kms", "list-keys"}, nil); code != 0 {
 			t.Errorf("with AWS_ENDPOINT_URL: exit code %d: %s", code, stderr)
 		}
 	}

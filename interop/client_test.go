@@ -204,9 +204,9 @@ func python(t *testing.T) string {
 }
 
 // boto3 is AWS's SDK for Python.
-func newBoto3(t *testing.T, a account) client {
+func newBoto3(t *testing.T, a caller) client {
 	t.Helper()
 	cmd := exec.Command(python(t), "-c", boto3Client)
-	cmd.Env = house.environment(a)
+	cmd.Env = a.environment()
 	return startScript(t, cmd)
 }

@@ -33,14 +33,14 @@ var keyARN string
 // prepareExamples makes this process one that was started with the environment
 // file of the account of the documents, and makes alias/example there.
 func prepareExamples() error {
-	for _, variable := range house.environment(accounts["documents"]) {
+	for _, variable := range callers["documents"].environment() {
 		name, value, _ := strings.Cut(variable, "=")
 		if err := os.Setenv(name, value); err != nil {
 			return err
 		}
 	}
 	ctx := context.Background()
-	client := kms.NewFromConfig(config(accounts["documents"]))
+	client := kms.NewFromConfig(config(callers["documents"]))
 	key, err := client.CreateKey(ctx, &kms.CreateKeyInput{})
 	if err != nil {
 		return err
@@ -55,7 +55,7 @@ var exampleFiles embed.FS
 
 // The examples that are no Go print what they should.
 func TestExamples(t *testing.T) {
-	second, err := kms.NewFromConfig(config(accounts["documents"])).CreateKey(context.Background(), &kms.CreateKeyInput{})
+	second, err := kms.NewFromConfig(config(callers["documents"])).CreateKey(context.Background(), &kms.CreateKeyInput{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestExamples(t *testing.T) {
 				t.Fatal(err)
 			}
 			cmd := exec.Command(test.program, append([]string{name}, test.args...)...)
-			cmd.Dir, cmd.Env = dir, house.environment(accounts["documents"])
+			cmd.Dir, cmd.Env = dir, callers["documents"].environment()
 			var stderr bytes.Buffer
 			cmd.Stderr = &stderr
 			out, err := cmd.Output()

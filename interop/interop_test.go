@@ -30,20 +30,12 @@ import (
 
 const region = "us-east-1"
 
-// account is what a client calls as: the root user of an account of its own.
-type account struct{ number, accessKeyID, secret string }
-
-// accounts are those of the server, by the client that uses them.
-var accounts = func() map[string]account {
-	all := map[string]account{}
-	for i, name := range []string{"go", "boto3", "cli", "node-v3", "node-v2", "tink", "gocloud", "encryption-sdk", "documents", "errors"} {
-		all[name] = account{fmt.Sprintf("%012d", 100000000001+i), fmt.Sprintf("AKIA%012d", i), "secret of " + name}
-	}
-	return all
-}()
-
-// house is the server under test, for the whole run.
-var house *server
+// house is the server under test, for the whole run, and tokenFile holds the
+// token of a web identity that it takes.
+var (
+	house     *server
+	tokenFile string
+)
 
 type server struct {
 	endpoint string
@@ -61,12 +53,18 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if house, err = startServer(dir); err != nil {
+	config, token, err := identityProvider(dir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	tokenFile = token
+	if house, err = startServer(dir, "--config", config); err != nil {
 		fmt.Fprintln(os.Stderr, "starting the server:", err)
 		return 1
 	}
 	code := 1
-	if err := prepareExamples(); err != nil {
+	if err := errors.Join(prepareCallers(), prepareExamples()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
 		code = m.Run()
@@ -109,8 +107,9 @@ func startServer(dir string, more ...string) (*server, error) {
 	}
 	envFile := filepath.Join(dir, "keyturn.env")
 	args := []string{"-c", underWatch, "sh", name, "server", "--dev", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--env-file", envFile}
-	for _, a := range accounts {
-		args = append(args, "--dev-credential", a.accessKeyID+":"+a.secret+":"+a.number)
+	for i := range clientNames {
+		r := root(i)
+		args = append(args, "--dev-credential", r.accessKeyID+":"+r.secret+":"+r.account)
 	}
 	s := &server{log: &output{}, ended: make(chan error, 1)}
 	shell := exec.Command("/bin/sh", append(args, more...)...)
@@ -152,12 +151,6 @@ func (s *server) stop() error {
 		return fmt.Errorf("it logged an error:\n%s", s.log)
 	}
 	return nil
-}
-
-// environment is that of a program that is to call the server as a.
-func (s *server) environment(a account) []string {
-	return append(plainEnvironment(), "AWS_ENDPOINT_URL="+s.endpoint, "AWS_REGION="+region, "AWS_DEFAULT_REGION="+region,
-		"AWS_ACCESS_KEY_ID="+a.accessKeyID, "AWS_SECRET_ACCESS_KEY="+a.secret)
 }
 
 // plainEnvironment is ours without what would configure an AWS client, Keyturn or a proxy.

@@ -39,7 +39,7 @@ func newKeys(t *testing.T, client *kms.Client, n int) (arns []string) {
 func TestTink(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	sdk := kms.NewFromConfig(config(accounts["tink"]))
+	sdk := kms.NewFromConfig(config(callers["tink"]))
 	arns := newKeys(t, sdk, 2)
 	for _, name := range []tinkkms.EncryptionContextName{tinkkms.AssociatedData, tinkkms.LegacyAdditionalData} {
 		client, err := tinkkms.NewClientWithOptions(ctx, "aws-kms://arn:aws:kms:"+region+":", tinkkms.WithKMS(sdk), tinkkms.WithEncryptionContextName(name))
@@ -113,7 +113,7 @@ func TestTink(t *testing.T) {
 func TestGoCloud(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	client, err := awskms.Dial(config(accounts["gocloud"]))
+	client, err := awskms.Dial(config(callers["gocloud"]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,8 +170,8 @@ func TestGoCloud(t *testing.T) {
 // other, and refused when anything in them was changed.
 func TestEncryptionSDK(t *testing.T) {
 	t.Parallel()
-	arns := newKeys(t, kms.NewFromConfig(config(accounts["encryption-sdk"])), 3)
-	cmd := node(t, accounts["encryption-sdk"], "encryption-sdk.mjs", arns...)
+	arns := newKeys(t, kms.NewFromConfig(config(callers["encryption-sdk"])), 3)
+	cmd := node(t, callers["encryption-sdk"], "encryption-sdk.mjs", arns...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

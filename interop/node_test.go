@@ -93,7 +93,7 @@ func nodeFolder(t *testing.T) string {
 }
 
 // node is a script of node/, as a command that calls the server as a.
-func node(t *testing.T, a account, name string, args ...string) *exec.Cmd {
+func node(t *testing.T, a caller, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	dir := nodeFolder(t)
 	for _, file := range []string{name, "lines.mjs"} {
@@ -102,12 +102,12 @@ func node(t *testing.T, a account, name string, args ...string) *exec.Cmd {
 		}
 	}
 	cmd := exec.Command("node", append([]string{filepath.Join(dir, name)}, args...)...)
-	cmd.Env = append(house.environment(a), "AWS_SDK_JS_SUPPRESS_MAINTENANCE_MODE_MESSAGE=1")
+	cmd.Env = append(a.environment(), "AWS_SDK_JS_SUPPRESS_MAINTENANCE_MODE_MESSAGE=1")
 	return cmd
 }
 
-func newNode(name string) func(*testing.T, account) client {
-	return func(t *testing.T, a account) client {
+func newNode(name string) func(*testing.T, caller) client {
+	return func(t *testing.T, a caller) client {
 		t.Helper()
 		return startScript(t, node(t, a, name))
 	}

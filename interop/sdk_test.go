@@ -14,27 +14,42 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 )
 
-// config is what aws-sdk-go-v2 needs to call the server as a.
-func config(a account) aws.Config {
-	return aws.Config{
-		Region: region, BaseEndpoint: aws.String(house.endpoint),
-		Credentials: credentials.NewStaticCredentialsProvider(a.accessKeyID, a.secret, ""),
+// config is what aws-sdk-go-v2 needs to call the server as c.
+func config(c caller) aws.Config {
+	cfg := aws.Config{Region: region, BaseEndpoint: aws.String(house.endpoint)}
+	if c.role == "" {
+		cfg.Credentials = credentials.NewStaticCredentialsProvider(c.accessKeyID, c.secret, "")
+	} else {
+		provider := stscreds.NewWebIdentityRoleProvider(sts.NewFromConfig(cfg), c.role, stscreds.IdentityTokenFile(c.tokenFile),
+			func(o *stscreds.WebIdentityRoleOptions) { o.RoleSessionName = "interop" })
+		cfg.Credentials = aws.NewCredentialsCache(provider)
 	}
+	return cfg
 }
 
 // goSDK is aws-sdk-go-v2, called by the names of operations.
 type goSDK struct {
 	t   *testing.T
-	kms *kms.Client
+	cfg aws.Config
 }
 
-func newGoSDK(t *testing.T, a account) client {
-	return &goSDK{t, kms.NewFromConfig(config(a))}
+func newGoSDK(t *testing.T, c caller) client { return &goSDK{t, config(c)} }
+
+// method is the SDK's method for an operation; the zero Value where there is none.
+func (c *goSDK) method(region, operation string) reflect.Value {
+	cfg := c.cfg.Copy()
+	cfg.Region = region
+	if name, is := strings.CutPrefix(operation, "sts:"); is {
+		return reflect.ValueOf(sts.NewFromConfig(cfg)).MethodByName(name)
+	}
+	return reflect.ValueOf(kms.NewFromConfig(cfg)).MethodByName(operation)
 }
 
 // operations are the names of all that the SDK can do.
@@ -48,20 +63,18 @@ func operations() (names []string) {
 	return names
 }
 
-func (c *goSDK) knows(operation string) bool {
-	return reflect.ValueOf(c.kms).MethodByName(operation).IsValid()
-}
+func (c *goSDK) knows(operation string) bool { return c.method(region, operation).IsValid() }
 
 // input is what the SDK's method takes.
-func (c *goSDK) input(operation string, in members) reflect.Value {
+func (c *goSDK) input(method reflect.Value, in members) reflect.Value {
 	c.t.Helper()
 	text, err := json.Marshal(in)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	input := reflect.New(reflect.ValueOf(c.kms).MethodByName(operation).Type().In(1).Elem())
+	input := reflect.New(method.Type().In(1).Elem())
 	if err := json.Unmarshal(text, input.Interface()); err != nil {
-		c.t.Fatalf("%s: %v in %s", operation, err, text)
+		c.t.Fatalf("%v in %s", err, text)
 	}
 	return input
 }
@@ -80,10 +93,8 @@ func (c *goSDK) output(out any) (m members) {
 
 func (c *goSDK) do(region, operation string, in members) (members, *refusal) {
 	c.t.Helper()
-	elsewhere := func(o *kms.Options) { o.Region = region }
-	results := reflect.ValueOf(c.kms).MethodByName(operation).Call([]reflect.Value{
-		reflect.ValueOf(context.Background()), c.input(operation, in), reflect.ValueOf(elsewhere),
-	})
+	method := c.method(region, operation)
+	results := method.Call([]reflect.Value{reflect.ValueOf(context.Background()), c.input(method, in)})
 	err, _ := results[1].Interface().(error)
 	if err == nil {
 		return c.output(results[0].Interface()), nil
@@ -99,24 +110,25 @@ func (c *goSDK) do(region, operation string, in members) (members, *refusal) {
 func (c *goSDK) pages(operation string, in members, size int) []members {
 	c.t.Helper()
 	limit := int32(size)
-	input := c.input(operation, in).Interface()
+	input := c.input(c.method(region, operation), in).Interface()
+	client := kms.NewFromConfig(c.cfg)
 	switch operation {
 	case "DescribeCustomKeyStores":
-		return drain(c, kms.NewDescribeCustomKeyStoresPaginator(c.kms, input.(*kms.DescribeCustomKeyStoresInput), func(o *kms.DescribeCustomKeyStoresPaginatorOptions) { o.Limit = limit }))
+		return drain(c, kms.NewDescribeCustomKeyStoresPaginator(client, input.(*kms.DescribeCustomKeyStoresInput), func(o *kms.DescribeCustomKeyStoresPaginatorOptions) { o.Limit = limit }))
 	case "ListAliases":
-		return drain(c, kms.NewListAliasesPaginator(c.kms, input.(*kms.ListAliasesInput), func(o *kms.ListAliasesPaginatorOptions) { o.Limit = limit }))
+		return drain(c, kms.NewListAliasesPaginator(client, input.(*kms.ListAliasesInput), func(o *kms.ListAliasesPaginatorOptions) { o.Limit = limit }))
 	case "ListGrants":
-		return drain(c, kms.NewListGrantsPaginator(c.kms, input.(*kms.ListGrantsInput), func(o *kms.ListGrantsPaginatorOptions) { o.Limit = limit }))
+		return drain(c, kms.NewListGrantsPaginator(client, input.(*kms.ListGrantsInput), func(o *kms.ListGrantsPaginatorOptions) { o.Limit = limit }))
 	case "ListKeyPolicies":
-		return drain(c, kms.NewListKeyPoliciesPaginator(c.kms, input.(*kms.ListKeyPoliciesInput), func(o *kms.ListKeyPoliciesPaginatorOptions) { o.Limit = limit }))
+		return drain(c, kms.NewListKeyPoliciesPaginator(client, input.(*kms.ListKeyPoliciesInput), func(o *kms.ListKeyPoliciesPaginatorOptions) { o.Limit = limit }))
 	case "ListKeyRotations":
-		return drain(c, kms.NewListKeyRotationsPaginator(c.kms, input.(*kms.ListKeyRotationsInput), func(o *kms.ListKeyRotationsPaginatorOptions) { o.Limit = limit }))
+		return drain(c, kms.NewListKeyRotationsPaginator(client, input.(*kms.ListKeyRotationsInput), func(o *kms.ListKeyRotationsPaginatorOptions) { o.Limit = limit }))
 	case "ListKeys":
-		return drain(c, kms.NewListKeysPaginator(c.kms, input.(*kms.ListKeysInput), func(o *kms.ListKeysPaginatorOptions) { o.Limit = limit }))
+		return drain(c, kms.NewListKeysPaginator(client, input.(*kms.ListKeysInput), func(o *kms.ListKeysPaginatorOptions) { o.Limit = limit }))
 	case "ListResourceTags":
-		return drain(c, kms.NewListResourceTagsPaginator(c.kms, input.(*kms.ListResourceTagsInput), func(o *kms.ListResourceTagsPaginatorOptions) { o.Limit = limit }))
+		return drain(c, kms.NewListResourceTagsPaginator(client, input.(*kms.ListResourceTagsInput), func(o *kms.ListResourceTagsPaginatorOptions) { o.Limit = limit }))
 	case "ListRetirableGrants":
-		return drain(c, kms.NewListRetirableGrantsPaginator(c.kms, input.(*kms.ListRetirableGrantsInput), func(o *kms.ListRetirableGrantsPaginatorOptions) { o.Limit = limit }))
+		return drain(c, kms.NewListRetirableGrantsPaginator(client, input.(*kms.ListRetirableGrantsInput), func(o *kms.ListRetirableGrantsPaginatorOptions) { o.Limit = limit }))
 	}
 	c.t.Fatalf("the SDK has no paginator for %s", operation)
 	return nil
@@ -143,7 +155,7 @@ func drain[Out any](c *goSDK, p interface {
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	a := accounts["errors"]
+	a := callers["errors"]
 	client := kms.NewFromConfig(config(a))
 	_, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/missing")})
 	var notFound *types.NotFoundException
@@ -155,14 +167,14 @@ func TestErrors(t *testing.T) {
 		t.Errorf("its answer: %v", response)
 	}
 	for name, test := range map[string]struct {
-		account account
-		code    string
+		caller caller
+		code   string
 	}{
-		"another secret":           {account{a.number, a.accessKeyID, "wrong"}, "InvalidSignatureException"},
-		"an unknown access key":    {account{a.number, "AKIAIOSFODNN7EXAMPLE", a.secret}, "UnrecognizedClientException"},
+		"another secret":           {caller{accessKeyID: a.accessKeyID, secret: "wrong"}, "InvalidSignatureException"},
+		"an unknown access key":    {caller{accessKeyID: "AKIAIOSFODNN7EXAMPLE", secret: a.secret}, "UnrecognizedClientException"},
 		"a key of another account": {a, "AccessDeniedException"},
 	} {
-		_, err := kms.NewFromConfig(config(test.account)).DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &keyARN})
+		_, err := kms.NewFromConfig(config(test.caller)).DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &keyARN})
 		var answered smithy.APIError
 		if !errors.As(err, &answered) || answered.ErrorCode() != test.code {
 			t.Errorf("%s: %v, want %s", name, err, test.code)

@@ -425,7 +425,7 @@ var (
 	constrainPrincipalIdType                              = awsapi.Text{Min: 1, Max: 256, Pattern: awsapi.NewPattern(`^[\w+=,.@:/-]+$`, `^[\w+=,.@:/-]+$`)}
 	constrainPublicKeyType                                = awsapi.Limits{Min: 1, Max: 8192}
 	constrainRegionType                                   = awsapi.Text{Min: 1, Max: 32, Pattern: awsapi.NewPattern(`^([a-z]+-){2,3}\d+$`, `^([a-z]+-){2,3}\d+$`)}
-	constrainRotationPeriodInDaysType                     = awsapi.Limits{Min: 90, Max: 2560}
+	constrainRotationPeriodInDaysType                     = awsapi.Limits{Min: 1, Max: 2560}
 	constrainSigningAlgorithmSpec                         = awsapi.Text{Enum: []string{"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512", "RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512", "ECDSA_SHA_256", "ECDSA_SHA_384", "ECDSA_SHA_512", "SM2DSA", "ML_DSA_SHAKE_256", "ED25519_SHA_512", "ED25519_PH_SHA_512"}}
 	constrainTagKeyType                                   = awsapi.Text{Min: 1, Max: 128}
 	constrainTagValueType                                 = awsapi.Text{Min: 0, Max: 256}

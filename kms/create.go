@@ -127,9 +127,9 @@ func (s *Service) discard(ctx context.Context, k *keyRow, materialID string, han
 // insertKey stores a new key with its tags and no material.
 func insertKey(tx *sqldb.Tx, k *keyRow, tags []Tag) error {
 	if _, err := tx.Exec(`INSERT INTO kms_keys (`+keyColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
 		k.arn, k.account, k.region, k.id, string(k.spec), k.usage, k.origin, k.manager, k.primaryRegion, k.state, k.description, k.document,
-		k.materialID, k.created, nil, nil, k.rotationDays, k.rotationNext, k.onDemand, k.gen); err != nil {
+		k.materialID, k.created, nil, nil, k.rotationDays, k.onDemand, k.gen); err != nil {
 		return err
 	}
 	for _, t := range tags {

@@ -119,6 +119,9 @@ func TestStatesOfKeysWithImportedMaterial(t *testing.T) {
 			if got := n.describe(k).KeyState; got != step.want {
 				t.Fatalf("%s: %s, want %s", step.what, got, step.want)
 			}
+			if got := n.storedState(k); got != string(step.want) && step.what != "expired" {
+				t.Fatalf("%s: %s is stored, want %s", step.what, got, step.want)
+			}
 		}
 		n.mustImport(k, material, n.until(time.Hour))
 		n.scheduleDeletion(k, 7)

@@ -43,6 +43,9 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, call *access.Call, in
 				return err
 			}
 		}
+		if err := s.holdRotation(tx, call, k, "ScheduleKeyDeletion"); err != nil {
+			return err
+		}
 		if replicas > 0 {
 			out.KeyState = moves("wait for replicas", k.state)
 			_, err := tx.Exec(`UPDATE kms_keys SET state = $2, deletion_days = $3 WHERE arn = $1`, k.arn, out.KeyState, days)
@@ -222,6 +225,11 @@ func (s *Service) beginDestruction(ctx context.Context, k dueKey, now int64) (bo
 		began = true
 		if err := settlePending(tx, k.account, k.id); err != nil {
 			return err
+		}
+		if turner := s.rotations.Load(); turner != nil {
+			if err := (*turner).ForgetKey(tx, k.arn); err != nil {
+				return err
+			}
 		}
 		return forget(tx, k.arn)
 	})

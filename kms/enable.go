@@ -10,14 +10,14 @@ import (
 
 // EnableKey makes a disabled key usable; an enabled one stays as it is.
 func (s *Service) EnableKey(ctx context.Context, call *access.Call, in *EnableKeyRequest) (*awsapi.Empty, error) {
-	_, err := s.change(ctx, call, &request{operation: "EnableKey", keyID: in.KeyId}, setState("EnableKey"))
+	_, err := s.change(ctx, call, &request{operation: "EnableKey", keyID: in.KeyId}, s.setState(call, "EnableKey"))
 	return nil, err
 }
 
 // DisableKey makes a key unusable: on this node when the call returns, and
 // within a second on every other.
 func (s *Service) DisableKey(ctx context.Context, call *access.Call, in *DisableKeyRequest) (*awsapi.Empty, error) {
-	disable := setState("DisableKey")
+	disable := s.setState(call, "DisableKey")
 	_, err := s.change(ctx, call, &request{operation: "DisableKey", keyID: in.KeyId}, func(tx *sqldb.Tx, k *keyRow) error {
 		if k.state == stateEnabled {
 			// Who is turned away is counted anew.
@@ -30,8 +30,11 @@ func (s *Service) DisableKey(ctx context.Context, call *access.Call, in *Disable
 	return nil, err
 }
 
-func setState(operation string) func(*sqldb.Tx, *keyRow) error {
+func (s *Service) setState(call *access.Call, operation string) func(*sqldb.Tx, *keyRow) error {
 	return func(tx *sqldb.Tx, k *keyRow) error {
+		if err := s.holdRotation(tx, call, k, operation); err != nil {
+			return err
+		}
 		_, err := tx.Exec(`UPDATE kms_keys SET state = $2 WHERE arn = $1`, k.arn, moves(operation, k.state))
 		return err
 	}

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/access"
-	"github.com/keyturn/keyturn/keystore"
-	"github.com/keyturn/keyturn/sqldb"
 )
 
 // For tests that hold the tables and parsers against their promises.
@@ -54,38 +52,6 @@ func (c *cache[N, T]) size() int {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return len(c.entries)
-}
-
-// TurnMaterial gives a key a new current material and returns its id.
-func (s *Service) TurnMaterial(ctx context.Context, keyARN string) (string, error) {
-	k, err := s.readKey(ctx, keyARN)
-	if err != nil {
-		return "", err
-	}
-	m := &materialRow{id: newMaterialID(), state: materialPending, created: micros(s.now())}
-	if m.handle, err = s.backend.Generate(ctx, keystore.Ref{Account: k.account, KeyID: k.id, MaterialID: m.id}, k.spec); err != nil {
-		return "", err
-	}
-	return m.id, s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if err := tx.QueryRow(`SELECT MAX(seq) + 1 FROM kms_materials WHERE key_arn = $1`, keyARN).Scan(&m.seq); err != nil {
-			return err
-		}
-		if err := insertMaterial(tx, keyARN, m); err != nil {
-			return err
-		}
-		return turnMaterial(tx, k.account, k.id, m.id, RotationTypeOnDemand, m.created)
-	})
-}
-
-// TurnTo makes a material that the key has the current one.
-func (s *Service) TurnTo(ctx context.Context, keyARN, materialID string) error {
-	k, err := s.readKey(ctx, keyARN)
-	if err != nil {
-		return err
-	}
-	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		return turnMaterial(tx, k.account, k.id, materialID, RotationTypeOnDemand, micros(s.now()))
-	})
 }
 
 // NewTally returns a tally of one scope with a limit.

@@ -24,6 +24,9 @@ import (
 	"github.com/keyturn/keyturn/keystore/keystoretest"
 	"github.com/keyturn/keyturn/keystore/software"
 	"github.com/keyturn/keyturn/kms"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotators"
+	"github.com/keyturn/keyturn/server"
 	"github.com/keyturn/keyturn/sqldb"
 	"github.com/keyturn/keyturn/sqldb/sqldbtest"
 )
@@ -42,10 +45,12 @@ type node struct {
 	db          *sqldb.DB
 	guard       *access.Guard
 	service     *kms.Service
+	rotation    *rotation.Service // turns when it is told to: settle
 	handler     http.Handler
 	clock       *clock
 	logs        *bytes.Buffer
 	auditDir    string
+	log         *audit.Log
 	*sdk.Client // of the root user of account
 }
 
@@ -77,6 +82,7 @@ func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { log.Close() })
+	n.log = log
 	n.guard, err = access.Open(ctx, access.Config{DB: db, Log: log, Sealer: store.Sealer("access")})
 	if err != nil {
 		t.Fatal(err)
@@ -93,6 +99,17 @@ func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.rotation, err = rotation.NewService(rotation.ServiceConfig{
+		DB: db, Guard: n.guard, Now: n.clock.now, Rand: func() float64 { return 0 },
+		Rotators: map[string]rotation.Rotator{rotation.RotatorMaterial: rotators.NewMaterial(server.Materials(n.service))},
+		Targets: func(context.Context, *rotation.Policy) (rotation.Target, error) {
+			return rotation.Target{Local: true}, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.service.SetRotations(n.rotation)
 	n.handler = awsapi.NewHandler(awsapi.Config{Guard: n.guard, Services: []awsapi.Service{n.service.API()}, Logger: logger})
 	n.Client = n.as(account, "", "")
 	return n
@@ -148,6 +165,14 @@ func (n *node) client(region, accessKeyID string, secret access.Secret) *sdk.Cli
 // allow is an identity policy that allows actions on every resource.
 func allow(actions ...string) string {
 	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["` + strings.Join(actions, `","`) + `"],"Resource":"*"}]}`
+}
+
+// settle does every rotation that is due.
+func (n *node) settle() {
+	n.t.Helper()
+	if _, err := n.rotation.Settle(ctx); err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 // clock is a clock that a test moves.

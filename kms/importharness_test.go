@@ -156,6 +156,16 @@ func (n *node) wantState(k *types.KeyMetadata, want types.KeyState) {
 	}
 }
 
+// storedState is the state in the key's row. What has expired shows in it only
+// after the housekeeping.
+func (n *node) storedState(k *types.KeyMetadata) (state string) {
+	n.t.Helper()
+	if err := n.db.QueryRow(ctx, `SELECT state FROM kms_keys WHERE arn = $1`, *k.Arn).Scan(&state); err != nil {
+		n.t.Fatal(err)
+	}
+	return state
+}
+
 func secret(size int) []byte {
 	b := make([]byte, size)
 	rand.Read(b)
@@ -211,11 +221,11 @@ func (n *node) worksAs(k *types.KeyMetadata, material []byte) {
 	}
 }
 
-// rotateTo makes a pending material the current one, as RotateKeyOnDemand does.
+// rotateTo makes a pending material the current one.
 func (n *node) rotateTo(k *types.KeyMetadata, id string) {
 	n.t.Helper()
-	if err := n.service.TurnTo(ctx, *k.Arn, id); err != nil {
-		n.t.Fatal(err)
+	if got := n.turn(k); got != id {
+		n.t.Fatalf("the key has turned to %s, not %s", got, id)
 	}
 }
 

@@ -300,7 +300,8 @@ func storeImport(tx *sqldb.Tx, k *keyRow, m *materialRow) error {
 }
 
 // promiseToKin tells the replicas of a primary key of a new material, which each
-// of them now waits for.
+// of them now waits for. It is never the first: a key without material has no
+// replicas.
 func promiseToKin(tx *sqldb.Tx, k *keyRow, m *materialRow) error {
 	if !k.isPrimary() {
 		return nil
@@ -312,10 +313,7 @@ func promiseToKin(tx *sqldb.Tx, k *keyRow, m *materialRow) error {
 	if err != nil {
 		return err
 	}
-	if m.state != materialCurrent {
-		return tellKin(tx, k, `UPDATE kms_keys SET gen = gen + 1 WHERE account = $1 AND key_id = $2`)
-	}
-	return tellKin(tx, k, `UPDATE kms_keys SET gen = gen + 1, material_id = $3 WHERE account = $1 AND key_id = $2`, m.id)
+	return tellKin(tx, k, `UPDATE kms_keys SET gen = gen + 1 WHERE account = $1 AND key_id = $2`)
 }
 
 // settlePending says of pending material whether all kin have it.

@@ -305,6 +305,9 @@ func TestNewMaterialWaitsForItsRotation(t *testing.T) {
 		}
 		n.mustImport(k, second, nil)
 		n.wantState(k, types.KeyStatePendingImport)
+		if got := n.storedState(k); got != "PendingImport" {
+			t.Errorf("%s is stored", got)
+		}
 		n.mustImport(k, first, nil)
 		n.wantState(k, types.KeyStateEnabled)
 		n.opens(blob)
@@ -409,4 +412,102 @@ func containsInAnyForm(content, s []byte) string {
 		}
 	}
 	return ""
+}
+
+// The primary key decides which materials there are; each kin gets its own import
+// of each, and works when it has all of its own.
+func TestImportIntoMultiRegionKeys(t *testing.T) {
+	const west = "us-west-2"
+	eachImporting(t, func(t *testing.T, n *node) {
+		there := n.in(west)
+		k := n.createWith(&sdk.CreateKeyInput{Origin: types.OriginTypeExternal, MultiRegion: ptr(true)})
+		first, second := secret(32), secret(32)
+		one := n.mustImport(k, first, nil)
+		replica := n.replicate(k, west)
+		if replica.KeyState != types.KeyStatePendingImport {
+			t.Errorf("a new replica is %s", replica.KeyState)
+		}
+		into := func(c *sdk.Client, material []byte, change func(*sdk.ImportKeyMaterialInput)) error {
+			_, err := n.importsBy(c, k, material, change)
+			return err
+		}
+		stateThere := func() types.KeyState {
+			return must[*sdk.DescribeKeyOutput](t)(there.DescribeKey(ctx, &sdk.DescribeKeyInput{KeyId: k.KeyId})).KeyMetadata.KeyState
+		}
+		both := func(want string) {
+			t.Helper()
+			if here, away := n.materialStates(k), n.materialStates(replica); here+" / "+away != want {
+				t.Errorf("the materials are %s / %s, want %s", here, away, want)
+			}
+		}
+		both("CURRENT IMPORTED / CURRENT PENDING_IMPORT")
+		n.wantState(k, types.KeyStateEnabled)
+		if got := stateThere(); got != types.KeyStatePendingImport {
+			t.Errorf("the replica is %s", got)
+		}
+		wantError(t, into(there, second, nil), "IncorrectKeyMaterialException", "*")
+		wantError(t, into(there, second, asNew), "UnsupportedOperationException", "New key material of a multi-Region key is imported into its primary key first…")
+		// A token of one kin is none of another.
+		const alg = types.AlgorithmSpecRsaesOaepSha256
+		p := n.parameters(n.Client, k.KeyId, alg)
+		_, err := there.ImportKeyMaterial(ctx, &sdk.ImportKeyMaterialInput{
+			KeyId: k.KeyId, ImportToken: p.ImportToken, EncryptedKeyMaterial: wrap(t, alg, p.PublicKey, first), ExpirationModel: types.ExpirationModelTypeKeyMaterialDoesNotExpire,
+		})
+		wantError(t, err, "InvalidImportTokenException", "")
+		blob := encryptSomething(n, k)
+		if err := into(there, first, n.until(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := there.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: blob}); err != nil || *out.KeyMaterialId != one {
+			t.Errorf("the replica does not open what the primary key made: %v", err)
+		}
+
+		n.mustImport(k, second, asNew)
+		const missing = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
+		both("CURRENT IMPORTED, " + missing + " IMPORTED / CURRENT IMPORTED, " + missing + " PENDING_IMPORT")
+		wantError(t, into(there, second, asNew), "IncorrectKeyMaterialException", "*")
+		if err := into(there, second, nil); err != nil {
+			t.Fatal(err)
+		}
+		both("CURRENT IMPORTED, PENDING_ROTATION IMPORTED / CURRENT IMPORTED, PENDING_ROTATION IMPORTED")
+		two := n.pendingMaterial(k)
+		must[*sdk.DeleteImportedKeyMaterialOutput](t)(there.DeleteImportedKeyMaterial(ctx, &sdk.DeleteImportedKeyMaterialInput{KeyId: k.KeyId, KeyMaterialId: &two}))
+		both("CURRENT IMPORTED, " + missing + " IMPORTED / CURRENT IMPORTED, " + missing + " PENDING_IMPORT")
+		_, err = n.RotateKeyOnDemand(ctx, &sdk.RotateKeyOnDemandInput{KeyId: k.KeyId})
+		wantError(t, err, "KMSInvalidStateException", *k.Arn+" has no imported key material that is pending rotation.")
+		n.deleteMaterial(k, &two)
+		both("CURRENT IMPORTED / CURRENT IMPORTED")
+		n.mustImport(k, second, asNew)
+		if err := into(there, second, nil); err != nil {
+			t.Fatal(err)
+		}
+		n.rotateTo(k, two)
+		both("NON_CURRENT IMPORTED, CURRENT IMPORTED / NON_CURRENT IMPORTED, CURRENT IMPORTED")
+		if n.opens(encryptSomething(n, k)) != two || n.opens(blob) != one {
+			t.Error("old and new ciphertexts are not opened each with its own")
+		}
+
+		// What goes in one Region is there in the other, and a new replica has none.
+		n.clock.move(2 * time.Hour)
+		n.runOnce()
+		both("NON_CURRENT IMPORTED, CURRENT IMPORTED / NON_CURRENT PENDING_IMPORT, CURRENT IMPORTED")
+		n.wantState(k, types.KeyStateEnabled)
+		if got := stateThere(); got != types.KeyStatePendingImport {
+			t.Errorf("the replica is %s", got)
+		}
+		n.mustImport(k, secret(32), asNew)
+		east := n.replicate(k, "us-east-1")
+		if got := n.materialStates(east); got != "NON_CURRENT PENDING_IMPORT, CURRENT PENDING_IMPORT, "+missing+" PENDING_IMPORT" {
+			t.Errorf("a new replica has %s", got)
+		}
+	})
+}
+
+func (n *node) pendingMaterial(k *types.KeyMetadata) (id string) {
+	n.t.Helper()
+	err := n.db.QueryRow(ctx, `SELECT material_id FROM kms_materials WHERE key_arn = $1 AND state = 'PENDING_ROTATION'`, *k.Arn).Scan(&id)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return id
 }

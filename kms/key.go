@@ -33,7 +33,6 @@ type keyRow struct {
 	deletionAt   sql.NullInt64
 	deletionDays sql.NullInt32 // the waiting period that was asked for
 	rotationDays int64         // period of automatic rotation; 0: off
-	rotationNext int64         // µs
 	onDemand     int64         // rotations by RotateKeyOnDemand so far
 	gen          int64
 
@@ -43,12 +42,12 @@ type keyRow struct {
 }
 
 const keyColumns = `arn, account, region, key_id, spec, key_usage, origin, manager, primary_region, state, description, policy,
-	material_id, created_at, deletion_at, deletion_days, rotation_days, rotation_next, on_demand, gen`
+	material_id, created_at, deletion_at, deletion_days, rotation_days, on_demand, gen`
 
 func (k *keyRow) columns() []any {
 	return []any{
 		&k.arn, &k.account, &k.region, &k.id, &k.spec, &k.usage, &k.origin, &k.manager, &k.primaryRegion, &k.state, &k.description,
-		&k.document, &k.materialID, &k.created, &k.deletionAt, &k.deletionDays, &k.rotationDays, &k.rotationNext, &k.onDemand, &k.gen,
+		&k.document, &k.materialID, &k.created, &k.deletionAt, &k.deletionDays, &k.rotationDays, &k.onDemand, &k.gen,
 	}
 }
 
@@ -324,20 +323,6 @@ func (s *Service) UpdateKeyDescription(ctx context.Context, call *access.Call, i
 		return err
 	})
 	return nil, err
-}
-
-// GetKeyRotationStatus answers, as AWS does for keys that never rotate by
-// themselves, that automatic rotation is off.
-func (s *Service) GetKeyRotationStatus(ctx context.Context, call *access.Call, in *GetKeyRotationStatusRequest) (*GetKeyRotationStatusResponse, error) {
-	n, err := parseKeyName(call, in.KeyId)
-	if err != nil {
-		return nil, err
-	}
-	k, err := s.findKey(ctx, call, &request{operation: "GetKeyRotationStatus", keyID: in.KeyId}, n)
-	if err != nil {
-		return nil, err
-	}
-	return &GetKeyRotationStatusResponse{KeyId: k.id}, nil
 }
 
 // everything is the resource of operations that work on no key in particular:

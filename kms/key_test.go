@@ -318,17 +318,6 @@ func TestUpdateKeyDescription(t *testing.T) {
 	})
 }
 
-func TestGetKeyRotationStatus(t *testing.T) {
-	each(t, func(t *testing.T, n *node) {
-		for _, k := range []*types.KeyMetadata{n.symmetricKey(), n.signingKey()} {
-			out, err := n.GetKeyRotationStatus(ctx, &sdk.GetKeyRotationStatusInput{KeyId: k.Arn})
-			if err != nil || out.KeyRotationEnabled || *out.KeyId != *k.KeyId {
-				t.Errorf("%+v %v", out, err)
-			}
-		}
-	})
-}
-
 // keyPolicy is a key policy of one statement.
 func keyPolicy(principal, action string, sid ...string) string {
 	return `{"Version":"2012-10-17","Statement":[{"Sid":"` + strings.Join(sid, "") + `","Effect":"Allow","Principal":{"AWS":"` +

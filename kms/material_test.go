@@ -3,24 +3,32 @@ package kms_test
 import (
 	"bytes"
 	"fmt"
-	"strings"
+	"slices"
 	"testing"
+	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/keyturn/keyturn/kms"
 	"github.com/keyturn/keyturn/sqldb"
+	"github.com/keyturn/keyturn/sqldb/sqldbtest"
 )
 
-// turn gives the key a new material.
+// turn rotates the key on demand and returns the id of its new material.
 func (n *node) turn(k *types.KeyMetadata) string {
 	n.t.Helper()
-	id, err := n.service.TurnMaterial(ctx, *k.Arn)
-	if err != nil {
+	if _, err := n.RotateKeyOnDemand(ctx, &sdk.RotateKeyOnDemandInput{KeyId: k.KeyId}); err != nil {
 		n.t.Fatal(err)
 	}
-	return id
+	n.settle()
+	return n.material(k)
+}
+
+// material is the id of the key's current material.
+func (n *node) material(k *types.KeyMetadata) string {
+	n.t.Helper()
+	return *must[*sdk.DescribeKeyOutput](n.t)(n.DescribeKey(ctx, &sdk.DescribeKeyInput{KeyId: k.KeyId})).KeyMetadata.CurrentKeyMaterialId
 }
 
 // opens decrypts a blob that encryptSomething made and returns the id of the
@@ -52,18 +60,21 @@ func (n *node) write(keyARN, text string, args ...any) {
 }
 
 // New ciphertexts are made with the current material, and what any earlier one
-// made opens for ever, on a node that has seen it all and on one that has not.
+// made opens for ever. The key turns by itself, a hundred times.
 func TestOldCiphertextsOpenForEver(t *testing.T) {
-	each(t, func(t *testing.T, n *node) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		n := newNode(t, db, options{config: func(c *kms.Config) { c.MinRotationDays = 1 }})
 		k := n.symmetricKey()
+		n.enableRotation(k, 1)
 		materials, blobs := []string{*k.CurrentKeyMaterialId}, [][]byte{encryptSomething(n, k)}
 		for range 100 {
-			materials = append(materials, n.turn(k))
+			n.clock.move(25 * time.Hour)
+			n.settle()
+			materials = append(materials, n.material(k))
 			blobs = append(blobs, encryptSomething(n, k))
 		}
-		described := must[*sdk.DescribeKeyOutput](t)(n.DescribeKey(ctx, &sdk.DescribeKeyInput{KeyId: k.KeyId})).KeyMetadata
-		if last := materials[len(materials)-1]; *described.CurrentKeyMaterialId != last {
-			t.Errorf("the current material is %s, not %s", *described.CurrentKeyMaterialId, last)
+		if unique := slices.Compact(slices.Sorted(slices.Values(materials))); len(unique) != 101 {
+			t.Fatalf("%d materials", len(unique))
 		}
 		for range 2 { // more of them than a snapshot keeps open
 			for i, blob := range blobs {
@@ -74,12 +85,27 @@ func TestOldCiphertextsOpenForEver(t *testing.T) {
 		}
 		for i, blob := range blobs {
 			out := must[*sdk.ReEncryptOutput](t)(n.ReEncrypt(ctx, &sdk.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: k.KeyId}))
-			if *out.SourceKeyMaterialId != materials[i] || *out.DestinationKeyMaterialId != materials[len(materials)-1] {
+			if *out.SourceKeyMaterialId != materials[i] || *out.DestinationKeyMaterialId != materials[100] {
 				t.Fatalf("ciphertext %d was encrypted anew from %s to %s", i, *out.SourceKeyMaterialId, *out.DestinationKeyMaterialId)
 			}
-			if got := n.opens(out.CiphertextBlob); got != *out.DestinationKeyMaterialId {
+			if got := n.opens(out.CiphertextBlob); got != materials[100] {
 				t.Fatalf("the new ciphertext was opened with %s", got)
 			}
+		}
+		var listed []string
+		for pages := sdk.NewListKeyRotationsPaginator(n, &sdk.ListKeyRotationsInput{
+			KeyId: k.KeyId, Limit: ptr[int32](30), IncludeKeyMaterial: types.IncludeKeyMaterialAllKeyMaterial,
+		}); pages.HasMorePages(); {
+			page := must[*sdk.ListKeyRotationsOutput](t)(pages.NextPage(ctx))
+			if len(page.Rotations) > 30 {
+				t.Errorf("a page of %d", len(page.Rotations))
+			}
+			for _, r := range page.Rotations {
+				listed = append(listed, *r.KeyMaterialId)
+			}
+		}
+		if !slices.Equal(listed, materials) {
+			t.Errorf("listed are %d materials, in another order or others than the %d that encrypted", len(listed), len(materials))
 		}
 	})
 }
@@ -178,29 +204,106 @@ func TestMaterialExpiresWhileItIsOpen(t *testing.T) {
 	})
 }
 
-// turnMaterial turns all kin of a Multi-Region key or none.
-func TestTurnMaterialOfAllKin(t *testing.T) {
+// All keys of a Multi-Region key turn in one transaction, or none does.
+func TestMultiRegionKeysTurnAsOne(t *testing.T) {
 	each(t, func(t *testing.T, n *node) {
-		k := n.symmetricKey()
-		replica := strings.Replace(*k.Arn, region, "us-west-2", 1)
-		for _, text := range []string{
-			`INSERT INTO kms_keys (arn, account, region, key_id, spec, key_usage, origin, state, description, policy, material_id, created_at, gen)
-				SELECT $2, account, 'us-west-2', key_id, spec, key_usage, origin, state, description, policy, material_id, created_at, gen FROM kms_keys WHERE arn = $1`,
-			`INSERT INTO kms_materials (key_arn, material_id, handle, created_at) SELECT $2, material_id, handle, created_at FROM kms_materials WHERE key_arn = $1`,
-		} {
-			n.write(replica, text, *k.Arn, replica)
+		k := n.multiRegion(types.KeySpecSymmetricDefault, types.KeyUsageTypeEncryptDecrypt)
+		first := n.turn(k)
+		replica := *n.replicate(k, west).Arn
+		elsewhere := n.in(west)
+		material := func() (string, string) {
+			out := must[*sdk.DescribeKeyOutput](t)(elsewhere.DescribeKey(ctx, &sdk.DescribeKeyInput{KeyId: k.KeyId}))
+			return n.material(k), *out.KeyMetadata.CurrentKeyMaterialId
 		}
-		blob := encryptSomething(n, k)
-		elsewhere := n.asIn("us-west-2", account, "", "")
-		if _, err := elsewhere.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: blob}); err != nil {
+
+		old := encryptSomething(n, k)
+		turned := n.turn(k)
+		if here, there := material(); here != there || here == first {
+			t.Fatalf("the primary has %s, the replica %s", here, there)
+		}
+		for _, blob := range [][]byte{old, encryptSomething(n, k)} {
+			if _, err := elsewhere.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: blob}); err != nil {
+				t.Error(err)
+			}
+		}
+		next := must[string](t)(n.service.PrepareMaterial(ctx, *k.Arn, "token"))
+		n.write(replica, `DELETE FROM kms_materials WHERE key_arn = $1 AND material_id = $2`, replica, next)
+		if err := n.service.TurnMaterial(ctx, *k.Arn, next, false); err == nil {
+			t.Error("turned, although the replica does not have the material")
+		}
+		if here, there := material(); here != turned || there != turned {
+			t.Errorf("the primary has %s, the replica %s, before both had %s", here, there, turned)
+		}
+	})
+}
+
+// The keys of a Multi-Region key share its rotation, which the primary key has:
+// whichever that is.
+func TestMultiRegionKeysShareTheirRotation(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k := n.multiRegion(types.KeySpecSymmetricDefault, types.KeyUsageTypeEncryptDecrypt)
+		n.enableRotation(k, 100)
+		replica := n.replicate(k, west)
+		elsewhere := n.in(west)
+		status := func(c *sdk.Client, days float64) {
+			t.Helper()
+			s := must[*sdk.GetKeyRotationStatusOutput](t)(c.GetKeyRotationStatus(ctx, &sdk.GetKeyRotationStatusInput{KeyId: k.KeyId}))
+			if !s.KeyRotationEnabled || *s.RotationPeriodInDays != 100 || n.days(s.NextRotationDate) != days {
+				t.Errorf("%+v", s)
+			}
+		}
+		status(n.Client, 100)
+		status(elsewhere, 100)
+		refused := func(c *sdk.Client, arn string) {
+			t.Helper()
+			_, err := c.RotateKeyOnDemand(ctx, &sdk.RotateKeyOnDemandInput{KeyId: k.KeyId})
+			wantError(t, err, "UnsupportedOperationException", arn+" is a Multi-Region replica key, which is not valid for RotateKeyOnDemand.")
+			_, err = c.DisableKeyRotation(ctx, &sdk.DisableKeyRotationInput{KeyId: k.KeyId})
+			wantError(t, err, "UnsupportedOperationException", arn+" is a Multi-Region replica key, which is not valid for DisableKeyRotation.")
+		}
+		refused(elsewhere, *replica.Arn)
+
+		// It moves with the primary key, and is due when it was.
+		n.clock.move(30 * day)
+		movePrimary := func(c *sdk.Client, to string) error {
+			_, err := c.UpdatePrimaryRegion(ctx, &sdk.UpdatePrimaryRegionInput{KeyId: k.KeyId, PrimaryRegion: &to})
+			return err
+		}
+		if _, err := n.RotateKeyOnDemand(ctx, &sdk.RotateKeyOnDemandInput{KeyId: k.KeyId}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := n.service.TurnMaterial(ctx, *k.Arn); err == nil {
-			t.Fatal("turned, although one of the keys does not have the material")
+		wantError(t, movePrimary(n.Client, west), "KMSInvalidStateException", "A rotation of "+*k.Arn+" is in progress.")
+		n.settle()
+		if err := movePrimary(n.Client, west); err != nil {
+			t.Fatal(err)
 		}
-		n.opens(encryptSomething(n, k))
-		if out := must[*sdk.DescribeKeyOutput](t)(n.DescribeKey(ctx, &sdk.DescribeKeyInput{KeyId: k.KeyId})); *out.KeyMetadata.CurrentKeyMaterialId != *k.CurrentKeyMaterialId {
-			t.Error("one key has turned")
+		status(n.Client, 70)
+		status(elsewhere, 70)
+		refused(n.Client, *k.Arn)
+		before := n.material(k)
+		n.disable(k) // the replica is
+		n.clock.move(71 * day)
+		n.settle()
+		status(elsewhere, 100)
+		if now := n.material(k); now == before || now != *describe(t, elsewhere, k.KeyId).CurrentKeyMaterialId {
+			t.Error("it did not turn, or not everywhere")
+		}
+
+		// And back.
+		n.enable(k)
+		if err := movePrimary(elsewhere, region); err != nil {
+			t.Fatal(err)
+		}
+		n.turn(k)
+		n.clock.move(101 * day)
+		n.settle()
+		status(n.Client, 100)
+		if got := len(n.rotations(k, "")); got != 4 {
+			t.Errorf("%d rotations", got)
+		}
+		var heads int
+		if err := n.db.QueryRow(ctx, `SELECT COUNT(*) FROM rotations WHERE wake IS NOT NULL`).Scan(&heads); err != nil || heads != 1 {
+			t.Errorf("%d rotations are scheduled: %v", heads, err)
 		}
 	})
 }

@@ -265,6 +265,11 @@ func (s *Service) movePrimary(ctx context.Context, call *access.Call, n resource
 				return sqldb.ErrConflict
 			}
 		}
+		if turner := s.rotations.Load(); turner != nil {
+			if err := (*turner).MoveKey(tx, primary.arn, replica.arn, primary.materialID, call.Caller.ARN); err != nil {
+				return err
+			}
+		}
 		return tellKin(tx, primary, `UPDATE kms_keys SET primary_region = $3 WHERE account = $1 AND key_id = $2`, replica.region)
 	})
 }

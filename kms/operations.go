@@ -22,8 +22,13 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("DisableKey", s.DisableKey),
 			awsapi.Op("ScheduleKeyDeletion", s.ScheduleKeyDeletion),
 			awsapi.Op("CancelKeyDeletion", s.CancelKeyDeletion),
-			awsapi.Op("GetKeyRotationStatus", s.GetKeyRotationStatus).ReadOnly(),
 			awsapi.Op("GetKeyLastUsage", s.GetKeyLastUsage).ReadOnly(),
+
+			awsapi.Op("EnableKeyRotation", s.EnableKeyRotation),
+			awsapi.Op("DisableKeyRotation", s.DisableKeyRotation),
+			awsapi.Op("GetKeyRotationStatus", s.GetKeyRotationStatus).ReadOnly(),
+			awsapi.Op("RotateKeyOnDemand", s.RotateKeyOnDemand),
+			awsapi.Op("ListKeyRotations", s.ListKeyRotations).ReadOnly(),
 
 			awsapi.Op("ReplicateKey", s.ReplicateKey),
 			awsapi.Op("UpdatePrimaryRegion", s.UpdatePrimaryRegion),
@@ -76,7 +81,7 @@ func (s *Service) API() awsapi.Service {
 			awsapi.Op("GenerateRandom", s.GenerateRandom).ReadOnly(),
 		},
 	}
-	if s != nil && s.rates != nil {
+	if s != nil && s.rates != nil { // of a nil Service the table is only counted
 		for i, op := range api.Operations {
 			api.Operations[i] = op.Before(s.admit)
 		}

@@ -52,6 +52,10 @@ type Config struct {
 	MaxSnapshots int
 	IdleAfter    time.Duration // 0: ten minutes
 
+	// MinRotationDays is the shortest period that EnableKeyRotation takes; 0 means
+	// AWS's 90 days.
+	MinRotationDays int
+
 	// DeletionGrace is how long after its date, at least, a key is destroyed:
 	// it must have been seen overdue that long before, so that a clock that
 	// jumps ahead and is corrected destroys nothing. 0 means one hour, a
@@ -84,6 +88,9 @@ type Service struct {
 	lineages atomic.Pointer[Lineages]
 	regions  []string
 	grace    time.Duration
+
+	rotations       atomic.Pointer[Rotations]
+	minRotationDays int
 
 	snapshots *snapshots
 	policies  compiledPolicies
@@ -123,6 +130,9 @@ func New(_ context.Context, c Config) (*Service, error) {
 	}
 	if c.IdleAfter <= 0 {
 		c.IdleAfter = 10 * time.Minute
+	}
+	if s.minRotationDays = c.MinRotationDays; s.minRotationDays <= 0 {
+		s.minRotationDays = minRotationDays
 	}
 	s.snapshots = newSnapshots(c.MaxSnapshots, c.IdleAfter)
 	s.SetLineages(c.Lineages)

@@ -77,7 +77,8 @@ type rule uint8
 const (
 	inAnyState rule = iota
 	whenEnabled
-	whenImported // with its material: Enabled or Disabled
+	whenEnabledOrPendingImport // the operation itself refuses imported keys, in its own words
+	whenImported               // with its material: Enabled or Disabled
 	whenNotPendingDeletion
 	whenPendingDeletion
 )
@@ -94,6 +95,7 @@ var stateRules = map[string]rule{
 	"ListAliases":          inAnyState,
 	"DeleteAlias":          inAnyState,
 	"GetKeyRotationStatus": inAnyState,
+	"ListKeyRotations":     inAnyState,
 	"GetKeyLastUsage":      inAnyState,
 	"ListGrants":           inAnyState,
 	"RetireGrant":          inAnyState,
@@ -113,6 +115,10 @@ var stateRules = map[string]rule{
 	"DeleteImportedKeyMaterial": inAnyState,
 
 	"CancelKeyDeletion": whenPendingDeletion,
+
+	"EnableKeyRotation":  whenEnabledOrPendingImport,
+	"DisableKeyRotation": whenEnabledOrPendingImport,
+	"RotateKeyOnDemand":  whenEnabled,
 
 	"ReplicateKey":        whenEnabled,
 	"UpdatePrimaryRegion": whenEnabled,
@@ -156,6 +162,8 @@ func checkState(operation, arn, state string) error {
 	case state == statePendingReplicaDeletion:
 		return awsapi.Errorf("KMSInvalidStateException", "%s is pending replica deletion.", arn)
 	case r == whenNotPendingDeletion, state == stateEnabled:
+		return nil
+	case state == statePendingImport && r == whenEnabledOrPendingImport:
 		return nil
 	case state == statePendingImport:
 		return errPendingImport(arn)

@@ -87,6 +87,22 @@ var everyOperation = map[string]attempt{
 		_, err := n.GetKeyRotationStatus(ctx, &sdk.GetKeyRotationStatusInput{KeyId: k.KeyId})
 		return err
 	}),
+	"EnableKeyRotation": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.EnableKeyRotation(ctx, &sdk.EnableKeyRotationInput{KeyId: k.KeyId})
+		return err
+	}),
+	"DisableKeyRotation": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.DisableKeyRotation(ctx, &sdk.DisableKeyRotationInput{KeyId: k.KeyId})
+		return err
+	}),
+	"RotateKeyOnDemand": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.RotateKeyOnDemand(ctx, &sdk.RotateKeyOnDemandInput{KeyId: k.KeyId})
+		return err
+	}),
+	"ListKeyRotations": symmetric.doing(func(n *node, k *types.KeyMetadata) error {
+		_, err := n.ListKeyRotations(ctx, &sdk.ListKeyRotationsInput{KeyId: k.KeyId})
+		return err
+	}),
 	"GetKeyLastUsage": signing.doing(func(n *node, k *types.KeyMetadata) error {
 		_, err := n.GetKeyLastUsage(ctx, &sdk.GetKeyLastUsageInput{KeyId: k.KeyId})
 		return err
@@ -253,6 +269,7 @@ var stateTable = map[string][2]string{
 	"ListResourceTags":     {"", ""},
 	"ListAliases":          {"", ""},
 	"GetKeyRotationStatus": {"", ""},
+	"ListKeyRotations":     {"", ""},
 	"GetKeyLastUsage":      {"", ""},
 	"DeleteAlias":          {"", ""},
 	"ListGrants":           {"", ""},
@@ -272,6 +289,9 @@ var stateTable = map[string][2]string{
 
 	"CancelKeyDeletion": {notPending, ""},
 
+	"EnableKeyRotation":   {disabled, pending},
+	"DisableKeyRotation":  {disabled, pending},
+	"RotateKeyOnDemand":   {disabled, pending},
 	"ReplicateKey":        {disabled, pending},
 	"UpdatePrimaryRegion": {disabled, "KMSInvalidStateException: %s is pending replica deletion."},
 

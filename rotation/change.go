@@ -109,7 +109,7 @@ func (c *Change) takeOver(row *Row, failed Row, now time.Time, node string) {
 	row.Token = failed.Token
 	asked := row.Data
 	row.Data = failed.Data
-	row.Data.DoneAt, row.Data.Accept = nil, asked.Accept
+	row.Data.DoneAt, row.Data.Accept, row.Data.Apart = nil, asked.Accept, asked.Apart
 	if asked.Reason != "" {
 		row.Data.Reason = asked.Reason
 	}
@@ -304,6 +304,9 @@ func (c *Change) fail(row *Row, p *Policy, why, hint string, d draw, now time.Ti
 
 // follow inserts the rotation that comes after row.
 func (c *Change) follow(row *Row, p *Policy, base time.Time, d draw, now time.Time) {
+	if row.Data.Apart {
+		base = row.Base
+	}
 	t := p.followingTurn(base, now)
 	follower := newRow(d.id, row.Policy, t, base, now)
 	c.Insert = append(c.Insert, follower)
@@ -387,8 +390,8 @@ func (r *Row) setMade(job *Job, out Outcome) {
 func (c *Change) switched(row *Row, p *Policy, d draw, now time.Time) {
 	row.Switched, row.SwitchedAt, row.Head = true, now, false
 	base := latest(now, row.BegunAt)
-	if row.Trigger == TriggerSchedule {
-		base = row.Start
+	if row.Trigger == TriggerSchedule && !p.kept() {
+		base = row.Start // a late one does not move those that come
 	}
 	c.follow(row, p, base, d, now)
 	c.Generations = append(c.Generations, GenerationChange{Key: row.Data.NewKey, State: StateActive, Current: true})

@@ -107,6 +107,8 @@ func (s *standing) cancel(id string) (*Change, Row, error) {
 		return nil, Row{}, refuse("The switch of rotation %s is under way. When it is done, roll back to undo it.", row.ID)
 	case row.Kind == KindCancel:
 		return nil, Row{}, refuse("Rotation %s is being canceled.", row.ID)
+	case s.policy.kept() && row.Status == StatusScheduled && !row.Data.Apart:
+		return nil, Row{}, s.policy.guards("DeletePolicy")
 	case row.Switched, row.Status == StatusScheduled, !row.Kind.moves(), row.Kind == KindRollBack:
 		canceled.Status, canceled.EndedAt, canceled.Due, canceled.Head = StatusCanceled, s.now, time.Time{}, false
 		c.Events = append(c.Events, canceled.event(WhatCanceled, row.Step, s.now, s.d.node))

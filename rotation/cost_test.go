@@ -77,7 +77,7 @@ func multiply(t *testing.T, db *sqldb.DB, n int) {
 	numbers := `WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < $1) `
 	err := db.Write(t.Context(), func(tx *sqldb.Tx) error {
 		for _, insert := range []string{
-			`INSERT INTO rotation_policies ` + numbers + `SELECT arn || i, account, region, name || i, target, alias_arn || i, doc, paused, gen, created_at, updated_at
+			`INSERT INTO rotation_policies ` + numbers + `SELECT arn || i, account, region, name || i, target, alias_arn || i, doc, paused, gen, created_at, updated_at, service
 				FROM rotation_policies, n`,
 			`INSERT INTO rotations ` + numbers + `SELECT id || i, policy || i, gen, kind, status, stage, head, step, begun, attempt, error, hint, switched, parked,
 				due + i, wake + i, start_at, window_end, wanted, base, why, token, created_at, begun_at, switched_at, ended_at, owner, lease_until, data

@@ -6,5 +6,5 @@ const DueQuery = dueQuery
 // EngineQueries are the reads whose cost must not grow with a lineage's history.
 var EngineQueries = map[string]string{
 	"due": dueQuery, "related": generationsQuery + relatedWhere, "open": openQuery, "begun": begunQuery,
-	"lineage": lineageQuery, "deactivated": deactivatedQuery + `g.key_arn = $1`,
+	"lineage": lineageQuery, "deactivated": deactivatedQuery + `g.key_arn = $1`, "policies": policiesQuery,
 }

@@ -157,18 +157,8 @@ func (s *Service) createPolicy(tx *sqldb.Tx, call *access.Call, st *stored, dry 
 	if dry {
 		return nil
 	}
-	doc, err := st.document()
-	if err != nil {
+	if err := insertPolicy(tx, st, call.Account, call.Region, "", now); err != nil {
 		return err
-	}
-	if _, err := tx.Exec(`INSERT INTO rotation_policies (arn, account, region, name, target, alias_arn, doc, paused, gen, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $9)`,
-		st.arn, call.Account, call.Region, p.Name, p.Target, p.AliasARN(), doc, bit(p.Paused), micros(now)); err != nil {
-		return fmt.Errorf("storing policy: %w", err)
-	}
-	if _, err := tx.Exec(`INSERT INTO lineages (target, alias_arn, active_key, previous_key, numbers, events)
-		VALUES ($1, $2, '', '', 0, 0) ON CONFLICT (target, alias_arn) DO NOTHING`, p.Target, p.AliasARN()); err != nil {
-		return fmt.Errorf("storing lineage: %w", err)
 	}
 	head := newRow(d.id, st.arn, t, now, now)
 	scheduled := head.event(WhatScheduled, "", now, d.node)
@@ -192,7 +182,7 @@ func (s *Service) replacePolicy(tx *sqldb.Tx, call *access.Call, st *stored, p P
 	p.Paused = p.Paused || old.Paused
 	out.Changes = differences(old, &p)
 	st.policy = &p
-	at, err := s.standing(tx, st, call, d, "")
+	at, err := s.standing(tx, st, call.Caller.ARN, d, "")
 	if err != nil {
 		return err
 	}
@@ -260,6 +250,9 @@ func words(v reflect.Value) string {
 // warnings says what is allowed but worth a second look.
 func (p *Policy) warnings() []string {
 	all := []string{}
+	if p.kept() {
+		return all
+	}
 	if p.Mode == ModeInstant {
 		all = append(all, "Mode instant publishes nothing ahead: whoever cached the old public key rejects new signatures until he reads it again.")
 	}
@@ -470,6 +463,9 @@ type ResumePolicyOutput struct {
 func (s *Service) ResumePolicy(ctx context.Context, call *access.Call, in *ResumePolicyInput) (*ResumePolicyOutput, error) {
 	var rows []Row
 	st, err := s.command(ctx, call, in.Name, in.Reason, func(tx *sqldb.Tx, st *stored, at *standing) (c *Change, err error) {
+		if st.policy.kept() && st.policy.Paused {
+			return nil, refuse("The key %s is not enabled. EnableKey lets it turn again.", st.policy.AliasARN())
+		}
 		if c, rows, err = at.resume(in.Rotation, in.Accept); err != nil {
 			return nil, err
 		}

@@ -160,6 +160,8 @@ func (p Policy) Validate() error {
 		check(!strings.HasSuffix(p.Alias, suffix), "alias", "it ends in %s, the name of another lineage's generation", suffix)
 	}
 	check(targetPattern.MatchString(p.Target), "target", "expected up to 64 of A–Z a–z 0–9 _ -, not %q", clip(p.Target))
+	check(!strings.HasPrefix(p.Name, materialPrefix), "name", "names that begin with %s are those of keys that EnableKeyRotation turns", materialPrefix)
+	check(!p.kept(), "rotator", "%s is for keys that EnableKeyRotation turns", RotatorMaterial)
 	check(targetPattern.MatchString(p.Rotator), "rotator", "expected up to 64 of A–Z a–z 0–9 _ -, not %q", clip(p.Rotator))
 	check(p.Account == "" || accountPattern.MatchString(p.Account), "account", "expected 12 digits, not %q", clip(p.Account))
 	check(p.Region == "" || regionPattern.MatchString(p.Region), "region", "expected a Region as eu-central-1, not %q", clip(p.Region))

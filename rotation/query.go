@@ -149,6 +149,7 @@ func token(after string) string { return base64.RawURLEncoding.EncodeToString([]
 
 // ListPoliciesInput asks for policies of the account and Region.
 type ListPoliciesInput struct {
+	Keys bool `json:",omitzero"` // those of the keys that EnableKeyRotation turns, instead of those that people put
 	Page `json:",inline"`
 }
 
@@ -170,6 +171,11 @@ type PolicySummary struct {
 	Next      *Rotation `json:",omitzero"` // scheduled, or under way before its switch
 }
 
+// Among 100,000 keys that turn, those that people put are found at once.
+const policiesQuery = `SELECT ` + rowColumns + `, p.arn, p.doc, p.paused
+	FROM rotation_policies p JOIN rotations r ON r.policy = p.arn AND r.head = 1
+	WHERE p.account = $1 AND p.region = $2 AND p.service = $3 AND p.name > $4 ORDER BY p.name LIMIT $5`
+
 // ListPolicies answers the policies of the account and Region.
 func (s *Service) ListPolicies(ctx context.Context, call *access.Call, in *ListPoliciesInput) (*ListPoliciesOutput, error) {
 	if _, err := s.check(ctx, call, "*"); err != nil {
@@ -183,9 +189,11 @@ func (s *Service) ListPolicies(ctx context.Context, call *access.Call, in *ListP
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.c.DB.Query(ctx, `SELECT `+rowColumns+`, p.arn, p.doc, p.paused
-		FROM rotation_policies p JOIN rotations r ON r.policy = p.arn AND r.head = 1
-		WHERE p.account = $1 AND p.region = $2 AND p.name > $3 ORDER BY p.name LIMIT $4`, call.Account, call.Region, after, limit+1)
+	service := ""
+	if in.Keys {
+		service = materialService
+	}
+	rows, err := s.c.DB.Query(ctx, policiesQuery, call.Account, call.Region, service, after, limit+1)
 	if err != nil {
 		return nil, fmt.Errorf("reading policies: %w", err)
 	}

@@ -76,6 +76,7 @@ type Data struct {
 	Accept bool               `json:"accept,omitzero"` // a person accepts what stands behind the alias, though another hand put it there
 	Holds  string             `json:"holds,omitzero"`  // roll back: the row that retires NewKey
 	Cut    Step               `json:"cut,omitzero"`    // roll back: the step of Holds that was under way, and may have been applied
+	Apart  bool               `json:"apart,omitzero"`  // asked for beside the schedule, which goes on as if it had not been
 	Hidden bool               `json:"hidden,omitzero"` // roll back: NewKey has left the key set, or is about to, so verifiers must learn it anew
 	Reason string             `json:"reason,omitzero"` // what the person who asked for it said
 

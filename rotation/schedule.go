@@ -158,6 +158,9 @@ func (s *Schedule) Next(after time.Time, loc *time.Location) time.Time {
 // IsRate reports whether the schedule is a rate() expression.
 func (s *Schedule) IsRate() bool { return s.cron == nil }
 
+// period is the time between two starts of a rate() expression, whose days have 24 hours here.
+func (s *Schedule) period() time.Duration { return time.Duration(s.rate.count) * s.rate.unit }
+
 // defaultWindow is how long a window stays open when nothing else is said:
 // AWS's rule is one hour for schedules in hours, otherwise to the end of the day.
 // Rates below an hour are open until the next start.

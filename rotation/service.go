@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -103,6 +104,9 @@ var ErrNoLineage = errors.New("the alias is not a lineage")
 // what it says is published. A row that its policy's lead holds back tells when the
 // pending generation can become active.
 func (s *Service) Generations(ctx context.Context, account, region, alias string) (*LineageInfo, error) {
+	if !strings.HasPrefix(alias, "alias/") {
+		return nil, ErrNoLineage // the materials of a key are nobody's business
+	}
 	p := Policy{Account: account, Region: region, Alias: alias}
 	info := &LineageInfo{Alias: p.AliasARN()}
 	var doc sql.NullString
@@ -186,6 +190,27 @@ func findPolicy(q queryer, arn string) (*stored, error) {
 	return st, err
 }
 
+// insertPolicy stores a new policy, and its lineage unless there is one already. service names who
+// keeps it; empty: people do.
+func insertPolicy(tx *sqldb.Tx, st *stored, account, region, service string, now time.Time) error {
+	p := st.policy
+	doc, err := st.document()
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(`INSERT INTO rotation_policies (arn, account, region, name, target, alias_arn, doc, paused, gen, created_at, updated_at, service)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $9, $10)`,
+		st.arn, account, region, p.Name, p.Target, p.AliasARN(), doc, bit(p.Paused), micros(now), service); err != nil {
+		return fmt.Errorf("storing policy: %w", err)
+	}
+	if _, err := tx.Exec(`INSERT INTO lineages (target, alias_arn, active_key, previous_key, numbers, events)
+		VALUES ($1, $2, '', '', 0, 0) ON CONFLICT (target, alias_arn) DO NOTHING`, p.Target, p.AliasARN()); err != nil {
+		return fmt.Errorf("storing lineage: %w", err)
+	}
+	st.gen = 1
+	return nil
+}
+
 // storePolicy writes the document of st, compare-and-swap on its gen.
 func storePolicy(tx *sqldb.Tx, st *stored, now time.Time) error {
 	doc, err := st.document()
@@ -213,8 +238,8 @@ func (st *stored) document() (string, error) {
 }
 
 // standing reads where the policy stands.
-func (s *Service) standing(tx *sqldb.Tx, st *stored, call *access.Call, d draw, reason string) (*standing, error) {
-	at := &standing{arn: st.arn, policy: st.policy, d: d, now: s.engine.now(), caller: call.Caller.ARN, reason: reason}
+func (s *Service) standing(tx *sqldb.Tx, st *stored, caller string, d draw, reason string) (*standing, error) {
+	at := &standing{arn: st.arn, policy: st.policy, d: d, now: s.engine.now(), caller: caller, reason: reason}
 	at.steps = func(r *Row) []StepDef {
 		if rotator := s.c.Rotators[st.policy.Rotator]; rotator != nil {
 			return rotator.Steps(r, st.policy)
@@ -253,7 +278,10 @@ func (s *Service) command(ctx context.Context, call *access.Call, name, reason s
 			if st, err = findPolicy(tx, arn); err != nil {
 				return err
 			}
-			at, err := s.standing(tx, st, call, d, reason)
+			if err := st.policy.guards(call.Operation); err != nil {
+				return err
+			}
+			at, err := s.standing(tx, st, call.Caller.ARN, d, reason)
 			if err != nil {
 				return err
 			}

@@ -43,6 +43,11 @@ func (p *Policy) nextTurn(base time.Time) turn {
 	if c == nil || err != nil { // a stored policy is valid
 		return turn{}
 	}
+	if p.kept() {
+		// KMS counts days of 24 hours from the instant itself, and knows neither windows nor freezes.
+		start := base.Add(c.Schedule.period())
+		return turn{due: start, start: start}
+	}
 	start, end := c.Next(base, p.item())
 	return p.turnIn(c, start, end)
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/keyturn/keyturn/kms"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotators"
+	"github.com/keyturn/keyturn/server"
 	"github.com/keyturn/keyturn/sqldb"
 )
 
@@ -51,6 +52,8 @@ type house struct {
 	storing func(*rotation.Change) // each change of an engine, before it is stored
 	rotator rotation.Rotator
 	service *rotation.Service
+
+	materials *materials
 }
 
 func newHouse(t testing.TB, db *sqldb.DB) *house {
@@ -76,13 +79,19 @@ func newHouse(t testing.TB, db *sqldb.DB) *house {
 	h.wire = &wire{next: awsapi.InProcess(handler)}
 	h.admin = sdk.NewFromConfig(h.config(awsapi.InProcess(handler)))
 	h.rotator = rotators.NewKey(rotators.KeyOptions{Tagged: h.tagged})
+	h.materials = &materials{wire: h.wire, next: server.Materials(h.kms), proved: map[string]bool{}}
 	h.service, err = rotation.NewService(rotation.ServiceConfig{
-		DB: db, Guard: h.guard, Rotators: map[string]rotation.Rotator{"key": h.rotator}, Now: h.clock.Now,
+		DB: db, Guard: h.guard, Rotators: h.rotators(), Now: h.clock.Now,
 		Targets:   func(context.Context, *rotation.Policy) (rotation.Target, error) { return h.target(), nil },
 		MayTarget: func(string, string) bool { return true },
 	})
 	check(t, err)
+	h.kms.SetRotations(h.service)
 	return h
+}
+
+func (h *house) rotators() map[string]rotation.Rotator {
+	return map[string]rotation.Rotator{"key": h.rotator, rotation.RotatorMaterial: rotators.NewMaterial(h.materials)}
 }
 
 // tagged lets the rotator ask this very server for keys by their tag.
@@ -133,7 +142,7 @@ const lease = time.Minute
 func (h *house) start() *engine {
 	ctx, cancel := context.WithCancel(h.t.Context())
 	e := &engine{ctx: ctx, die: cancel, Engine: rotation.New(rotation.Config{
-		Table: stores{h.table, h}, Rotators: map[string]rotation.Rotator{"key": h.rotator}, Now: h.clock.Now, Lease: lease,
+		Table: stores{h.table, h}, Rotators: h.rotators(), Now: h.clock.Now, Lease: lease,
 		Targets: func(context.Context, *rotation.Policy) (rotation.Target, error) { return h.target(), nil },
 		Rand:    func() float64 { return 0 },
 	})}

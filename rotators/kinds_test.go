@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/sqldb"
 	"github.com/keyturn/keyturn/sqldb/sqldbtest"
 )
 
@@ -279,4 +280,55 @@ func TestUseLengthensTheOverlap(t *testing.T) {
 	if out.Wait != 0 || h.describe(r.OldKey).KeyState != types.KeyStateDisabled {
 		t.Errorf("a key that nobody uses is waited for: %+v", out)
 	}
+}
+
+// A successor rotates by itself as its predecessor does: with the same period, or not at all. An answer that is lost
+// on the way changes nothing.
+func TestAutomaticRotationIsCarriedOver(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		h := newHouse(t, db)
+		status := func(key string) (days int32) {
+			out, err := h.admin.GetKeyRotationStatus(t.Context(), &sdk.GetKeyRotationStatusInput{KeyId: &key})
+			check(t, err)
+			if out.KeyRotationEnabled != (out.RotationPeriodInDays != nil) || out.KeyRotationEnabled != (out.NextRotationDate != nil) {
+				t.Errorf("%+v", out)
+			}
+			return aws.ToInt32(out.RotationPeriodInDays)
+		}
+		for name, days := range map[string]int32{"off": 0, "yearly": 365, "own": 200} {
+			old := h.key(types.KeySpecSymmetricDefault, types.KeyUsageTypeEncryptDecrypt)
+			if days > 0 {
+				_, err := h.admin.EnableKeyRotation(t.Context(), &sdk.EnableKeyRotationInput{KeyId: &old, RotationPeriodInDays: &days})
+				check(t, err)
+			}
+			h.alias("alias/"+name, old)
+			h.put(rotation.Policy{Name: name, Alias: "alias/" + name, Lead: hour})
+			plan, err := h.service.PlanRotation(t.Context(), h.call("PlanRotation"), &rotation.PlanRotationInput{Name: name})
+			check(t, err)
+			var planned []string
+			for _, s := range plan.Plan.Steps {
+				planned = append(planned, s.Calls...)
+			}
+			if says := strings.Contains(strings.Join(planned, "; "), "EnableKeyRotation"); says != (days > 0) {
+				t.Errorf("%s: the plan is %v", name, planned)
+			}
+			lost := 0
+			h.wire.set(func(_ int, operation string) breakage {
+				if operation == "EnableKeyRotation" && lost == 0 {
+					lost++
+					return lostAnswer
+				}
+				return whole
+			}, nil)
+			r := h.turn(name, rotation.StepSwitch)
+			h.wire.set(nil, nil)
+			if got := status(r.NewKey); got != days || status(old) != days {
+				t.Errorf("%s: the successor rotates every %d days, its predecessor every %d", name, got, status(old))
+			}
+			if lost != int(min(days, 1)) {
+				t.Errorf("%s: %d calls", name, lost)
+			}
+			h.forget()
+		}
+	})
 }

@@ -49,6 +49,11 @@ type Config struct {
 		Lease time.Duration `yaml:"lease"` // at least 1s; default 1m
 	} `yaml:"rotation"`
 
+	KMS struct {
+		// MinRotationDays is the shortest period of automatic rotation that EnableKeyRotation takes.
+		MinRotationDays int `yaml:"minRotationDays"` // 1 to 2560; default 90, as AWS has it
+	} `yaml:"kms"`
+
 	TLS struct {
 		Certificate string `yaml:"certificate"` // PEM file
 		Key         string `yaml:"key"`         // PEM file
@@ -167,6 +172,9 @@ func (c Config) withDefaults() (Config, error) {
 		if err != nil {
 			wrong = append(wrong, err)
 		}
+	}
+	if days := c.KMS.MinRotationDays; days < 0 || days > 2560 {
+		wrong = append(wrong, fmt.Errorf("kms.minRotationDays %d: 1 to 2560", days))
 	}
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		wrong = append(wrong, errors.New("tls.certificate and tls.key go together"))

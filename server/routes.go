@@ -15,21 +15,21 @@ import (
 // Services is the API that a server has, as docs/compatibility.md prints it. The
 // operations are there to be counted, not called: nothing stands behind them.
 func Services() []awsapi.Service {
-	return []awsapi.Service{(*kms.Service)(nil).API(), (*sts.Service)(nil).API(), nativeService(nil, nil)}
+	return []awsapi.Service{(*kms.Service)(nil).API(), (*sts.Service)(nil).API(), nativeService(nil, nil, nil)}
 }
 
 // services is the API as it is served.
 func (s *Server) services() []awsapi.Service {
-	return []awsapi.Service{s.kms.API(), s.sts.API(), nativeService(s.rotation, s.guard)}
+	return []awsapi.Service{s.kms.API(), s.sts.API(), nativeService(s.rotation, s.guard, s.kms)}
 }
 
 // nativeService is Keyturn's own API: what AWS has no operation for.
-func nativeService(r *rotation.Service, g *access.Guard) awsapi.Service {
-	operations := r.API()
+func nativeService(r *rotation.Service, g *access.Guard, k *kms.Service) awsapi.Service {
+	operations := append(r.API(), accessOperations(g)...)
 	return awsapi.Service{
 		Name: "keyturn", SigningName: "keyturn", AlsoSignedAs: []string{"kms"}, TargetPrefix: "Keyturn",
 		EventSource: "keyturn", InternalCode: "InternalFailure",
-		Operations: append(operations, accessOperations(g)...),
+		Operations: append(operations, awsapi.Op("ExplainAccess", explainer{g, k}.ExplainAccess).ReadOnly()),
 	}
 }
 

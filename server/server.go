@@ -93,6 +93,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	s.kms, err = kms.New(ctx, kms.Config{
 		DB: s.db, Guard: s.guard, Backend: s.store, Sealer: s.store.Sealer("kms"), Now: c.Now, Logger: c.Logger, Regions: c.Regions,
 		Quotas: c.Quotas, RateLimits: c.RateLimits,
+		MinRotationDays: c.KMS.MinRotationDays,
 	})
 	if err != nil {
 		return nil, err
@@ -104,6 +105,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.kms.SetLineages(s.rotation)
+	s.kms.SetRotations(s.rotation)
 	if err := s.openCredentials(ctx); err != nil {
 		return nil, err
 	}
@@ -124,7 +126,10 @@ func (s *Server) openRotation(ctx context.Context) (err error) {
 	s.rotation, err = rotation.NewService(rotation.ServiceConfig{
 		DB: s.db, Guard: s.guard, Targets: s.Target, Now: s.config.Now, Node: node(), Logger: s.config.Logger, Lease: s.config.Rotation.Lease,
 		MayTarget: s.mayTarget, Kin: s.kms.KinAliases,
-		Rotators: map[string]rotation.Rotator{"key": rotators.NewKey(rotators.KeyOptions{Wanted: s.wanted, Tagged: s.tagged})},
+		Rotators: map[string]rotation.Rotator{
+			"key":                    rotators.NewKey(rotators.KeyOptions{Wanted: s.wanted, Tagged: s.tagged}),
+			rotation.RotatorMaterial: rotators.NewMaterial(Materials(s.kms)),
+		},
 	})
 	if err != nil {
 		return err

@@ -2,7 +2,7 @@ package main
 
 import (
 	"fmt"
-	"os"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/access"
@@ -11,20 +11,30 @@ import (
 )
 
 func (a *app) accessCommand() *cobra.Command {
-	return group("access", "Who may call: users, access keys, identity policies",
-		group("user", "Users", a.userListCommand(),
-			a.userCommand("create NAME", "Make a user; it may do nothing yet", "CreateUser", func(name string) any { return &access.CreateUserInput{UserName: name} }),
-			a.userCommand("delete NAME", "Delete a user without access keys", "DeleteUser", func(name string) any { return &access.DeleteUserInput{UserName: name} })),
+	return group("access", "Who may call, and do what: users, roles, groups, access keys, policies",
+		a.whoamiCommand(), a.assumeCommand(), a.explainCommand(),
+		group("user", "Users", a.userListCommand(), a.userShowCommand(), a.userCreateCommand(),
+			a.nameCommand("delete NAME", "Delete a user without access keys, policies and groups", "DeleteUser", "UserName")),
 		group("key", "Access keys: two a user, so that they can turn", a.keyListCommand(), a.keyCreateCommand(),
 			a.keyChangeCommand("activate", "Let an access key be used", access.Active),
 			a.keyChangeCommand("deactivate", "Refuse an access key, for now", access.Inactive),
 			a.keyChangeCommand("delete", "Delete an access key", "")),
-		group("policy", "Identity policies of users", a.userPolicyPutCommand(), a.userPolicyGetCommand(), a.userPolicyListCommand(), a.userPolicyDeleteCommand()),
+		group("role", "Roles: what others may become for a while", a.roleListCommand(), a.roleShowCommand(), a.roleCreateCommand(),
+			a.roleTrustCommand(), a.roleUpdateCommand(),
+			a.nameCommand("delete NAME", "Delete a role without policies; its sessions end", "DeleteRole", "RoleName")),
+		group("group", "Groups: policies that several users share", a.groupListCommand(), a.groupShowCommand(), a.groupCreateCommand(),
+			a.groupMemberCommand("add GROUP USER", "Make a user a member", "AddUserToGroup", "%s is in %s"),
+			a.groupMemberCommand("remove GROUP USER", "End a membership", "RemoveUserFromGroup", "%s is no longer in %s"),
+			a.nameCommand("delete NAME", "Delete a group without members and policies", "DeleteGroup", "GroupName")),
+		group("policy", "Identity policies of users, roles and groups", a.ownPolicyPutCommand(), a.ownPolicyGetCommand(), a.ownPolicyListCommand(), a.ownPolicyDeleteCommand()),
+		group("boundary", "Permissions boundaries of users and roles: what their policies can allow at most",
+			a.boundaryPutCommand(), a.boundaryGetCommand(), a.boundaryDeleteCommand()),
+		group("tag", "Tags of users and roles, which conditions may ask for", a.tagPutCommand(), a.tagListCommand(), a.tagDeleteCommand()),
 		group("admin", "The account's administrator", a.adminRenewCommand()))
 }
 
-// native runs one operation and prints its answer: as JSON, or by text.
-func native[Out any](a *app, cmd *cobra.Command, operation string, in any, text func(*Out) error) error {
+// native runs one operation and prints its answer: as JSON, or by text. also is told of it before.
+func native[Out any](a *app, cmd *cobra.Command, operation string, in any, text func(*Out) error, also ...func(*Out)) error {
 	c, err := a.connect(cmd.Context())
 	if err != nil {
 		return err
@@ -32,6 +42,9 @@ func native[Out any](a *app, cmd *cobra.Command, operation string, in any, text 
 	out := new(Out)
 	if err := c.call(cmd.Context(), operation, in, out); err != nil {
 		return err
+	}
+	for _, f := range also {
+		f(out)
 	}
 	return a.print(out, func() error { return text(out) })
 }
@@ -44,13 +57,89 @@ func said[Out any](a *app, format string, args ...any) func(*Out) error {
 	}
 }
 
-func (a *app) userCommand(use, short, operation string, in func(name string) any) *cobra.Command {
+// nameCommand does an operation to what its argument names.
+func (a *app) nameCommand(use, short, operation, member string) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return native(a, cmd, operation, in(args[0]), said[map[string]any](a, "%s: %s", operation, args[0]))
+			return native(a, cmd, operation, map[string]string{member: args[0]}, said[map[string]any](a, "%s: %s", operation, args[0]))
 		},
 	}
+}
+
+func (a *app) userCreateCommand() *cobra.Command {
+	in := &access.CreateUserInput{}
+	var tags []string
+	cmd := &cobra.Command{
+		Use: "create NAME", Short: "Make a user; it may do nothing yet", Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			in.UserName = args[0]
+			if in.Tags, err = readTags(tags); err != nil {
+				return err
+			}
+			return native(a, cmd, "CreateUser", in, func(out *access.CreateUserOutput) error { return a.made(out.User.Arn) })
+		},
+	}
+	pathFlag(cmd, &in.Path)
+	tagsFlag(cmd, &tags)
+	return cmd
+}
+
+func pathFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVar(path, "path", "", "path in the ARN, like /team/ (default /)")
+}
+
+func tagsFlag(cmd *cobra.Command, tags *[]string) {
+	cmd.Flags().StringArrayVar(tags, "tag", nil, "KEY=VALUE; may be given again")
+}
+
+// made says what there is now.
+func (a *app) made(arn string) error {
+	_, err := fmt.Fprintf(a.out, "made %s\n", arn)
+	return err
+}
+
+func (a *app) userShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "show NAME", Short: "Show a user with groups, policies and tags", Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			u, err := c.readUser(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.print(u, func() error {
+				return a.facts(
+					"user", u.UserName, "ARN", u.Arn, "id", u.UserId, "created", when(time.Unix(int64(u.CreateDate), 0)),
+					"groups", strings.Join(u.Groups, ", "), "policies", strings.Join(names(u.Policies), ", "),
+					"boundary", u.PermissionsBoundary, "tags", tagText(u.Tags),
+				)
+			})
+		},
+	}
+}
+
+// facts prints pairs of a name and a value, those without a value left out.
+func (a *app) facts(pairs ...string) error {
+	var rows [][]string
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			rows = append(rows, []string{pairs[i], printable(pairs[i+1])})
+		}
+	}
+	width := 0
+	for _, row := range rows {
+		width = max(width, len(row[0]))
+	}
+	for _, row := range rows {
+		if _, err := fmt.Fprintf(a.out, "%-*s  %s\n", width, row[0], row[1]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *app) userListCommand() *cobra.Command {
@@ -106,61 +195,6 @@ func (a *app) keyChangeCommand(verb, short, status string) *cobra.Command {
 				return native(a, cmd, "DeleteAccessKey", &access.DeleteAccessKeyInput{UserName: args[0], AccessKeyId: args[1]}, text)
 			}
 			return native(a, cmd, "SetAccessKeyStatus", &access.SetAccessKeyStatusInput{UserName: args[0], AccessKeyId: args[1], Status: status}, text)
-		},
-	}
-}
-
-func (a *app) userPolicyPutCommand() *cobra.Command {
-	var file string
-	cmd := &cobra.Command{
-		Use: "put USER NAME --file policy.json", Short: "Give a user an identity policy", Args: usageArgs(cobra.ExactArgs(2)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				return usageError(err, "--file names a JSON policy document")
-			}
-			return native(a, cmd, "PutUserPolicy", &access.PutUserPolicyInput{UserName: args[0], PolicyName: args[1], PolicyDocument: string(text)},
-				said[map[string]any](a, "%s may do what %s says", args[0], args[1]))
-		},
-	}
-	cmd.Flags().StringVar(&file, "file", "", "JSON policy document")
-	requireFlag(cmd, "file")
-	return cmd
-}
-
-func (a *app) userPolicyGetCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "get USER NAME", Short: "Print an identity policy", Args: usageArgs(cobra.ExactArgs(2)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return native(a, cmd, "GetUserPolicy", &access.GetUserPolicyInput{UserName: args[0], PolicyName: args[1]}, func(out *access.GetUserPolicyOutput) error {
-				_, err := fmt.Fprintln(a.out, out.PolicyDocument)
-				return err
-			})
-		},
-	}
-}
-
-func (a *app) userPolicyListCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "list USER", Short: "List the identity policies of a user", Args: usageArgs(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return native(a, cmd, "ListUserPolicies", &access.ListUserPoliciesInput{UserName: args[0]}, func(out *access.ListPoliciesOutput) error {
-				var rows [][]string
-				for _, name := range out.PolicyNames {
-					rows = append(rows, []string{name})
-				}
-				return a.rows([]string{"POLICY"}, rows, "No policies: the user may do nothing but what key policies allow.")
-			})
-		},
-	}
-}
-
-func (a *app) userPolicyDeleteCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "delete USER NAME", Short: "Take an identity policy away", Args: usageArgs(cobra.ExactArgs(2)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return native(a, cmd, "DeleteUserPolicy", &access.DeleteUserPolicyInput{UserName: args[0], PolicyName: args[1]},
-				said[map[string]any](a, "%s has lost %s", args[0], args[1]))
 		},
 	}
 }

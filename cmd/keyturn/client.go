@@ -169,7 +169,7 @@ func (e *apiError) exitCode() int {
 		return exitNotFound
 	case e.Code == "InvalidStateException":
 		return exitFailed
-	case strings.Contains(e.Code, "Validation"), strings.HasPrefix(e.Code, "Invalid"):
+	case strings.Contains(e.Code, "Validation"), strings.HasPrefix(e.Code, "Invalid"), strings.HasPrefix(e.Code, "Malformed"):
 		return exitUsage
 	case e.Status >= http.StatusInternalServerError:
 		return exitUnavailable
@@ -181,7 +181,7 @@ func (e *apiError) hint() string {
 	switch e.exitCode() {
 	case exitDenied:
 		if strings.HasPrefix(e.Code, "AccessDenied") {
-			return "the message names what is missing; 'keyturn access policy put' gives a user a policy"
+			return "the message names what is missing; 'keyturn access explain' says why, 'keyturn access policy put' gives a policy"
 		}
 		return "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and this machine's clock"
 	case exitUnavailable:

@@ -18,7 +18,7 @@ func (a *app) keysCommand() *cobra.Command {
 	return group("keys", "Make, list, look at and change keys",
 		a.keysListCommand(), a.keysCreateCommand(), a.keysShowCommand(), a.keysPublicCommand(),
 		a.keysEnableCommand(), a.keysDisableCommand(), a.keysDeleteCommand(), a.keysCancelDeletionCommand(),
-		a.keysReplicateCommand(), a.keysPrimaryCommand(), a.keyPolicyCommand())
+		a.keysReplicateCommand(), a.keysPrimaryCommand(), a.keyPolicyCommand(), a.keyRotationCommand(), a.keyRotationsCommand())
 }
 
 // keyView is one key as the commands print it.

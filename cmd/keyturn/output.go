@@ -204,7 +204,7 @@ func count(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}
-	if stem, ok := strings.CutSuffix(thing, "y"); ok {
+	if stem, ok := strings.CutSuffix(thing, "y"); ok && !strings.HasSuffix(stem, "a") {
 		thing = stem + "ie"
 	}
 	return fmt.Sprintf("%d %ss", n, thing)

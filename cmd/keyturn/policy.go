@@ -339,7 +339,8 @@ func (a *app) policyGetCommand() *cobra.Command {
 }
 
 func (a *app) policyListCommand() *cobra.Command {
-	return &cobra.Command{
+	var keys bool
+	cmd := &cobra.Command{
 		Use: "list", Short: "List the policies of the account and Region",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -347,7 +348,7 @@ func (a *app) policyListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all, err := c.policies(cmd.Context())
+			all, err := c.listPolicies(cmd.Context(), rotation.ListPoliciesInput{Keys: keys})
 			if err != nil {
 				return err
 			}
@@ -372,6 +373,8 @@ func (a *app) policyListCommand() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&keys, "keys", false, "those of symmetric keys that turn by 'keyturn keys rotation' instead")
+	return cmd
 }
 
 func (a *app) policyDeleteCommand() *cobra.Command {

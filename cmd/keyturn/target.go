@@ -58,8 +58,12 @@ func (c *client) policyName(ctx context.Context, arg string) (string, error) {
 
 // policies lists the policies of the account and Region, by name.
 func (c *client) policies(ctx context.Context) ([]rotation.PolicySummary, error) {
+	return c.listPolicies(ctx, rotation.ListPoliciesInput{})
+}
+
+func (c *client) listPolicies(ctx context.Context, in rotation.ListPoliciesInput) ([]rotation.PolicySummary, error) {
 	all := []rotation.PolicySummary{}
-	in := rotation.ListPoliciesInput{Page: rotation.Page{MaxResults: 1000}}
+	in.Page = rotation.Page{MaxResults: 1000}
 	for {
 		var out rotation.ListPoliciesOutput
 		if err := c.call(ctx, "ListPolicies", &in, &out); err != nil {
@@ -80,10 +84,14 @@ func policyOf(arn string) string {
 	return arn
 }
 
-// keyOf is the id in a key's ARN.
+// keyOf is the id in a key's ARN, or of the material in the name of one.
 func keyOf(arn string) string {
-	if _, id, ok := strings.Cut(arn, ":key/"); ok {
-		return id
+	_, id, ok := strings.Cut(arn, ":key/")
+	if !ok {
+		return arn
 	}
-	return arn
+	if _, material, ok := rotation.CutMaterial(id); ok {
+		return "material " + material
+	}
+	return id
 }

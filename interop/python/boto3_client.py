@@ -14,11 +14,14 @@ session = boto3.session.Session()
 clients = {}
 
 
-def client(region):
-    if region not in clients:
+def client(operation, region):
+    """The client for an operation, and the operation's name without the service."""
+    service, _, name = operation.rpartition(":")
+    service = service or "kms"
+    if (service, region) not in clients:
         # Older ones do not read AWS_ENDPOINT_URL.
-        clients[region] = session.client("kms", region_name=region, endpoint_url=os.environ["AWS_ENDPOINT_URL"])
-    return clients[region]
+        clients[service, region] = session.client(service, region_name=region, endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    return clients[service, region], name
 
 
 def native(value):
@@ -39,12 +42,14 @@ def wire(value):
 
 def answer(request):
     if "knows" in request:
-        return {"known": request["knows"] in client(session.region_name).meta.service_model.operation_names}
-    kms, given = client(request["region"]), native(request["in"] or {})
+        aws, name = client(request["knows"], session.region_name)
+        return {"known": name in aws.meta.service_model.operation_names}
+    aws, name = client(request.get("do") or request["pages"], request["region"])
+    method, given = xform_name(name), native(request["in"] or {})
     if "pages" in request:
-        pages = kms.get_paginator(xform_name(request["pages"])).paginate(**given, PaginationConfig={"PageSize": request["size"]})
+        pages = aws.get_paginator(method).paginate(**given, PaginationConfig={"PageSize": request["size"]})
         return {"pages": list(pages)}
-    return getattr(kms, xform_name(request["do"]))(**given)
+    return getattr(aws, method)(**given)
 
 
 for line in sys.stdin:
