@@ -102,16 +102,20 @@ func (s *Service) CreateAlias(ctx context.Context, call *access.Call, in *Create
 		if count >= s.quotas.AliasesPerKey {
 			return awsapi.Errorf("LimitExceededException", "%s already has %d aliases", k.arn, s.quotas.AliasesPerKey)
 		}
-		tx.Touch(n.arn())
-		tx.Touch(k.arn) // its snapshot holds its aliases
-		_, err := tx.Exec(`INSERT INTO kms_aliases (`+aliasColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, 1)`,
-			n.arn(), n.account, n.region, n.name, k.arn, now, now)
-		return err
+		return insertAlias(tx, n, k.arn, now)
 	})
 	if sqldb.IsUniqueViolation(err) {
 		return nil, awsapi.Errorf("AlreadyExistsException", "An alias with the name %s already exists", n.arn())
 	}
 	return nil, err
+}
+
+func insertAlias(tx *sqldb.Tx, n resourceName, keyARN string, now int64) error {
+	tx.Touch(n.arn())
+	tx.Touch(keyARN) // its snapshot holds its aliases
+	_, err := tx.Exec(`INSERT INTO kms_aliases (`+aliasColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, 1)`,
+		n.arn(), n.account, n.region, n.name, keyARN, now, now)
+	return err
 }
 
 // targetInTx checks, inside the transaction that points an alias at it, that

@@ -63,7 +63,7 @@ type options struct {
 
 func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 	t.Helper()
-	n := &node{t: t, db: db, clock: newClock(), logs: new(bytes.Buffer), auditDir: t.TempDir()}
+	n := &node{t: t, db: db, clock: newClock(), logs: new(bytes.Buffer), auditDir: sqldbtest.Dir(t)}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the node's log:\n%s", n.logs)

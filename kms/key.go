@@ -216,6 +216,9 @@ func (s *Service) DescribeKey(ctx context.Context, call *access.Call, in *Descri
 	}
 	if n.isAlias() {
 		r.alias = n.name
+		if err := s.predefine(ctx, call, n); err != nil {
+			return nil, err
+		}
 		a, err := s.readAlias(ctx, n.arn())
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, s.missing(ctx, call, "kms:DescribeKey", n)

@@ -183,6 +183,97 @@ func TestMultiRegionPermissions(t *testing.T) {
 	})
 }
 
+// Policies tell Multi-Region keys and their Regions apart.
+func TestMultiRegionConditions(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k, single := n.multiRegion(types.KeySpecHmac256, types.KeyUsageTypeGenerateVerifyMac), n.create(types.KeySpecHmac256, types.KeyUsageTypeGenerateVerifyMac)
+		n.replicate(k, west)
+		when := func(action, operator, key, value, createIn string) string {
+			return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"` + action + `","Resource":"*","Condition":{"` + operator + `":{"` + key + `":"` + value + `"}}},
+				{"Effect":"Allow","Action":"kms:CreateKey","Resource":"*","Condition":{"StringEquals":{"aws:RequestedRegion":"` + createIn + `"}}}]}`
+		}
+		replicate := func(c *sdk.Client, to string) error {
+			return second(c.ReplicateKey(ctx, &sdk.ReplicateKeyInput{KeyId: k.KeyId, ReplicaRegion: &to}))
+		}
+		c := n.as(account, "replicator", when("kms:ReplicateKey", "StringEquals", "kms:ReplicaRegion", east, east))
+		wantError(t, replicate(c, "eu-west-1"), "AccessDeniedException", "*")
+		if err := replicate(c, east); err != nil {
+			t.Error(err)
+		}
+		// kms:CreateKey is needed where the replica is made.
+		c = n.as(account, "athome", when("kms:ReplicateKey", "StringLike", "kms:ReplicaRegion", "*", region))
+		wantError(t, replicate(c, "eu-west-1"), "AccessDeniedException", "*")
+
+		c = n.as(account, "mover", when("kms:UpdatePrimaryRegion", "StringEquals", "kms:PrimaryRegion", west, region))
+		wantError(t, second(c.UpdatePrimaryRegion(ctx, &sdk.UpdatePrimaryRegionInput{KeyId: k.KeyId, PrimaryRegion: ptr(east)})), "AccessDeniedException", "*")
+		if _, err := c.UpdatePrimaryRegion(ctx, &sdk.UpdatePrimaryRegionInput{KeyId: k.KeyId, PrimaryRegion: ptr(west)}); err != nil {
+			t.Error(err)
+		}
+		// Which kin is the primary key has changed, also for what is in memory.
+		for user, want := range map[string][2]bool{"PRIMARY": {false, true}, "REPLICA": {true, false}} {
+			policy := when("kms:GenerateMac", "StringEquals", "kms:MultiRegionKeyType", user, region)
+			for i, in := range []string{region, west} {
+				if err := mac(n.asIn(in, account, strings.ToLower(user), policy), k); (err == nil) != want[i] {
+					t.Errorf("in %s a user of %s keys: %v", in, user, err)
+				}
+			}
+		}
+		only := n.as(account, "only", when("kms:GenerateMac", "Bool", "kms:MultiRegion", "true", region))
+		if err := mac(only, k); err != nil {
+			t.Error(err)
+		}
+		wantError(t, mac(only, single), "AccessDeniedException", "*")
+	})
+}
+
+// A replica of a key with imported material wants the same material, and decrypts
+// what its kin encrypted once it has it. What one lacks, no other lacks.
+func TestReplicasOfImportedKeys(t *testing.T) {
+	eachImporting(t, func(t *testing.T, n *node) {
+		other := n.in(west)
+		k := n.createWith(&sdk.CreateKeyInput{Origin: types.OriginTypeExternal, MultiRegion: ptr(true)})
+		_, err := n.ReplicateKey(ctx, &sdk.ReplicateKeyInput{KeyId: k.KeyId, ReplicaRegion: ptr(west)})
+		wantError(t, err, "KMSInvalidStateException", *k.Arn+" is pending import.")
+		material := secret(32)
+		n.mustImport(k, material, nil)
+		blob := must[*sdk.EncryptOutput](t)(n.Encrypt(ctx, &sdk.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("p")})).CiphertextBlob
+		r := n.replicate(k, west)
+		if r.KeyState != types.KeyStatePendingImport || r.Enabled || r.Origin != types.OriginTypeExternal {
+			t.Errorf("the replica is %s, of origin %s", r.KeyState, r.Origin)
+		}
+		_, err = other.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: blob})
+		wantError(t, err, "KMSInvalidStateException", *r.Arn+" is pending import.")
+		_, err = n.importsBy(other, r, secret(32), nil)
+		wantError(t, err, "IncorrectKeyMaterialException", "*")
+		if _, err = n.importsBy(other, r, material, nil); err != nil {
+			t.Fatal(err)
+		}
+		decrypts := func(when string) {
+			t.Helper()
+			if out, err := other.Decrypt(ctx, &sdk.DecryptInput{CiphertextBlob: blob}); err != nil || string(out.Plaintext) != "p" {
+				t.Errorf("%s: %v, %v", when, out, err)
+			}
+		}
+		decrypts("with its own import")
+		n.deleteMaterial(k, nil)
+		decrypts("when the primary key has lost its material")
+		// The replica goes: the new material that it lacks is no longer waited for.
+		n.mustImport(k, material, nil)
+		n.mustImport(k, secret(32), asNew)
+		if got := n.materialStates(k); !strings.Contains(got, "PENDING_MULTI_REGION_IMPORT_AND_ROTATION") {
+			t.Errorf("before the replica is gone: %s", got)
+		}
+		if _, err := other.ScheduleKeyDeletion(ctx, &sdk.ScheduleKeyDeletionInput{KeyId: k.KeyId, PendingWindowInDays: ptr(int32(7))}); err != nil {
+			t.Fatal(err)
+		}
+		n.clock.move(8 * day)
+		n.runOnce()
+		if got := n.materialStates(k); !strings.Contains(got, "PENDING_ROTATION") || strings.Contains(got, "MULTI_REGION") {
+			t.Errorf("after the replica is gone: %s", got)
+		}
+	})
+}
+
 // Whatever one kin made, the others read: they are one key. Keys of one Region never cross.
 func TestKinAreOneKey(t *testing.T) {
 	each(t, func(t *testing.T, n *node) {
@@ -244,6 +335,25 @@ func TestKinLiveTheirOwnLives(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.replicate(k, west)
+		kinOf := func() string {
+			return strings.Join(must[[]string](t)(n.service.KinAliases(ctx, aliasARN(account, "alias/x"))), " ")
+		}
+		if got := kinOf(); got != "" {
+			t.Errorf("before there is an alias in the west: %s", got)
+		}
+		for _, name := range []string{"alias/x", "alias/y"} {
+			if _, err := other.CreateAlias(ctx, &sdk.CreateAliasInput{AliasName: &name, TargetKeyId: k.KeyId}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, want := kinOf(), "arn:aws:kms:us-west-2:"+account+":alias/x"; got != want {
+			t.Errorf("the aliases of that name elsewhere are %q, want %q", got, want)
+		}
+		for _, name := range []string{"alias/x", "alias/y"} {
+			if _, err := other.DeleteAlias(ctx, &sdk.DeleteAliasInput{AliasName: &name}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if out := must[*sdk.ListAliasesOutput](t)(other.ListAliases(ctx, &sdk.ListAliasesInput{})); len(out.Aliases) != 0 {
 			t.Errorf("aliases came along: %v", out.Aliases)
 		}

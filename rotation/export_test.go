@@ -7,4 +7,5 @@ const DueQuery = dueQuery
 var EngineQueries = map[string]string{
 	"due": dueQuery, "related": generationsQuery + relatedWhere, "open": openQuery, "begun": begunQuery,
 	"lineage": lineageQuery, "deactivated": deactivatedQuery + `g.key_arn = $1`, "policies": policiesQuery,
+	"deactivated kin": deactivatedQuery + ofKin, "follows": followsQuery, "home": homeQuery,
 }

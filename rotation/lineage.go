@@ -270,7 +270,7 @@ func (t *SQLTable) Lineage(ctx context.Context, aliasARN string, now time.Time) 
 func (t *SQLTable) Deactivated(ctx context.Context, keyARN string) (bool, error) {
 	query, key := deactivatedQuery+`g.key_arn = $1`, keyARN
 	if kin := kinOf(keyARN); kin != "" {
-		query, key = deactivatedQuery+`g.kin = $1 AND g.kin <> ''`, kin
+		query, key = deactivatedQuery+ofKin, kin
 	}
 	rows, err := t.db.Query(ctx, query, key, TargetLocal)
 	if err != nil {
@@ -310,3 +310,6 @@ const lineageQuery = `SELECT key_arn FROM generations
 const deactivatedQuery = `SELECT g.state, p.doc FROM generations g
 		LEFT JOIN rotation_policies p ON p.target = g.target AND p.alias_arn = g.alias_arn
 		WHERE g.target = $2 AND `
+
+// The index of kin holds Multi-Region keys only, and the planner must know that it may use it.
+const ofKin = `g.kin = $1 AND g.kin <> ''`

@@ -445,6 +445,12 @@ func TestNobodyTurnsWhatIsNotHis(t *testing.T) {
 	if _, err := h.service.PutPolicy(t.Context(), bob("PutPolicy"), &rotation.PutPolicyInput{Policy: p}); err != nil {
 		t.Errorf("his own alias: %v", err)
 	}
+	// An alias in another Region that would turn along is not his either.
+	h.kin = []string{"arn:aws:kms:us-west-2:" + account + ":alias/theirs"}
+	if _, err := h.service.PutPolicy(t.Context(), bob("PutPolicy"), &rotation.PutPolicyInput{Policy: p}); !errors.As(err, &denied) {
+		t.Errorf("with an alias in another Region: %v", err)
+	}
+	h.kin = nil
 	p.Name, p.Alias = "not-his", "alias/root-of-trust"
 	if _, err := h.service.PutPolicy(t.Context(), bob("PutPolicy"), &rotation.PutPolicyInput{Policy: p}); !errors.As(err, &denied) {
 		t.Errorf("another's alias: %v", err)

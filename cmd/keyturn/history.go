@@ -139,7 +139,7 @@ func (a *app) generationsCommand() *cobra.Command {
 				var rows [][]string
 				for i := range all.Generations {
 					g := &all.Generations[i]
-					rows = append(rows, []string{fmt.Sprintf("v%d", g.Number), a.generationColour(g), g.Spec, keyOf(g.Key), generationWords(g, time.Now())})
+					rows = append(rows, []string{fmt.Sprintf("v%d", g.Number), a.generationColour(g), g.Spec, keyOf(g.Key), generationWords(g, time.Now()) + inRegions(g)})
 				}
 				return a.rows([]string{"", "STATE", "SPEC", "KEY", "WHEN"}, rows, "The key behind the alias is not adopted yet; try again in a moment.")
 			})
@@ -168,6 +168,14 @@ func (a *app) generationColour(g *rotation.Generation) string {
 }
 
 // generationWords says what time says about a generation's state.
+// inRegions names the Regions of a Multi-Region key.
+func inRegions(g *rotation.Generation) string {
+	if len(g.Regions) == 0 {
+		return ""
+	}
+	return "; in " + strings.Join(g.Regions, ", ")
+}
+
 func generationWords(g *rotation.Generation, now time.Time) string {
 	words := ""
 	switch g.State {
