@@ -146,7 +146,10 @@ func (a *app) userListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the users of the account", Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return native(a, cmd, "ListUsers", &access.ListUsersInput{MaxItems: 1000}, func(out *access.ListUsersOutput) error {
+			return listed(a, cmd, "ListUsers", func(all, page *access.ListUsersOutput) string {
+				all.Users = append(all.Users, page.Users...)
+				return page.Marker
+			}, func(out *access.ListUsersOutput) error {
 				var rows [][]string
 				for _, u := range out.Users {
 					rows = append(rows, []string{u.UserName, u.Arn, when(time.Unix(int64(u.CreateDate), 0))})
