@@ -73,7 +73,7 @@ func (t *turn) restoreHere(ctx context.Context, meta *types.KeyMetadata, state r
 	key := meta.Arn
 	// The roll back may have come while our own suspension was under way: the key is disabled and nobody recorded it.
 	ours := state == rotation.StateSuspended || t.Row.Data.Cut == rotation.StepSuspend && meta.KeyState == types.KeyStateDisabled
-	if meta.KeyState != types.KeyStateEnabled && !ours {
+	if meta.KeyState == types.KeyStatePendingImport || meta.KeyState != types.KeyStateEnabled && !ours {
 		return enabled(meta, "the previous key")
 	}
 	if isPending(meta) {
