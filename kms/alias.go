@@ -244,11 +244,11 @@ func (s *Service) DeleteAlias(ctx context.Context, call *access.Call, in *Delete
 // ListAliases lists the caller's aliases in the call's Region, or those of one
 // key, ordered by name.
 func (s *Service) ListAliases(ctx context.Context, call *access.Call, in *ListAliasesRequest) (*ListAliasesResponse, error) {
-	if err := s.guard.Check(ctx, call, "kms:ListAliases", everything(call)); err != nil {
-		return nil, err
-	}
 	limit, err := pageLimit(in.Limit, 50, 100)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.guard.Check(ctx, call, "kms:ListAliases", everything(call)); err != nil {
 		return nil, err
 	}
 	query := `SELECT ` + aliasColumns + ` FROM kms_aliases WHERE account = $1 AND region = $2 AND name > $3`

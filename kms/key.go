@@ -281,9 +281,6 @@ func (k *keyRow) metadata() *KeyMetadata {
 
 // ListKeys lists the caller's keys in the call's Region, ordered by id.
 func (s *Service) ListKeys(ctx context.Context, call *access.Call, in *ListKeysRequest) (*ListKeysResponse, error) {
-	if err := s.guard.Check(ctx, call, "kms:ListKeys", everything(call)); err != nil {
-		return nil, err
-	}
 	limit, err := pageLimit(in.Limit, 100, 1000)
 	if err != nil {
 		return nil, err
@@ -291,6 +288,9 @@ func (s *Service) ListKeys(ctx context.Context, call *access.Call, in *ListKeysR
 	scope := call.Account + "/" + call.Region
 	last, err := parseMarker("ListKeys", scope, in.Marker)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.guard.Check(ctx, call, "kms:ListKeys", everything(call)); err != nil {
 		return nil, err
 	}
 	rows, err := s.db.Query(ctx, `SELECT key_id, arn FROM kms_keys

@@ -1,5 +1,5 @@
 // Package kms is the AWS Key Management Service: keys, aliases, key policies,
-// tags and everything that is done with keys, as AWS does it.
+// grants, tags and everything that is done with keys, as AWS does it.
 //
 // It promises what AWS documents for each operation: the same checks, error
 // codes and wording. Every operation reads find, check, act, record: it finds
@@ -46,8 +46,8 @@ type Config struct {
 	Quotas     Quotas
 	RateLimits RateLimits
 
-	// MaxSnapshots is how many keys and how many aliases are kept ready at
-	// most; 0 means 8192. A key in use costs some kilobytes (an RSA key about
+	// MaxSnapshots is how many keys, how many aliases and how many callers' grants
+	// are kept ready at most; 0 means 8192. A key in use costs some kilobytes (an RSA key about
 	// ten), an idle one nothing: what was not used for IdleAfter is dropped.
 	MaxSnapshots int
 	IdleAfter    time.Duration // 0: ten minutes

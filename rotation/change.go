@@ -185,6 +185,10 @@ func after(job *Job, a action, steps []StepDef, out Outcome, err error, d draw, 
 	row.Owner, row.LeaseUntil = "", time.Time{}
 	row.Data = row.Data.merge(out.Data)
 	c := &Change{Generations: out.Generations, Follows: out.Follows}
+	if row.Kind == KindRollBack && a.step.Name == StepRestore && job.New != nil && !row.Data.AtOnce &&
+		job.New.left(now.Add(job.Policy.Lead.std())) {
+		row.Data.Hidden = true // when it was asked for it was not, but no engine has come to it in time
+	}
 	switch {
 	case err != nil:
 		c.Generations, c.Follows = nil, nil

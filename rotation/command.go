@@ -259,14 +259,14 @@ func (s *standing) rollBack(prev *Generation, now bool) (*Change, Row, error) {
 	row := Row{
 		ID: s.d.id, Policy: s.arn, Kind: KindRollBack, Status: StatusScheduled, Head: true, Trigger: TriggerManual,
 		Due: s.now, Start: s.now, Base: s.now, CreatedAt: s.now,
-		Data: Data{OldKey: s.active, NewKey: prev.Key, Spec: prev.Spec, Usage: prev.Usage, Reason: s.reason, Hidden: !now && prev.left(s.now.Add(s.policy.Lead.std()))},
+		Data: Data{OldKey: s.active, NewKey: prev.Key, Spec: prev.Spec, Usage: prev.Usage, Reason: s.reason, AtOnce: now, Hidden: !now && prev.left(s.now.Add(s.policy.Lead.std()))},
 	}
 	c := s.requested(&row, KindRollBack, WhatRequested)
 	if head := s.head(); head != nil {
 		over := *head
 		switch {
 		case head.Kind == KindRollBack && now && head.Data.Hidden:
-			over.Data.Hidden, over.Due = false, s.now
+			over.Data.Hidden, over.Data.AtOnce, over.Due = false, true, s.now
 			c.Row = over
 			return c, over, nil
 		case head.Kind == KindRollBack:

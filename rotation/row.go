@@ -78,6 +78,7 @@ type Data struct {
 	Cut    Step               `json:"cut,omitzero"`    // roll back: the step of Holds that was under way, and may have been applied
 	Apart  bool               `json:"apart,omitzero"`  // asked for beside the schedule, which goes on as if it had not been
 	Hidden bool               `json:"hidden,omitzero"` // roll back: NewKey has left the key set, or is about to, so verifiers must learn it anew
+	AtOnce bool               `json:"atOnce,omitzero"` // roll back: whoever asked for it does not wait for verifiers
 	Reason string             `json:"reason,omitzero"` // what the person who asked for it said
 
 	Notes map[string]string `json:"notes,omitzero"` // the rotator's own; no secrets

@@ -66,6 +66,13 @@ func TestTheLeadCountsFromWhenTheKeyIsSeen(t *testing.T) {
 			check(h.t, err)
 			return out.Rotation.RotationId
 		},
+		"roll back that no engine comes to inside the overlap": func(h *house, p rotation.Policy) string {
+			h.turn(p.Name, rotation.StepDeactivate)
+			out, err := h.service.RollBack(h.t.Context(), h.call("RollBack"), &rotation.RollBackInput{Name: p.Name})
+			check(h.t, err)
+			h.clock.to(h.clock.Now().Add(5 * time.Hour))
+			return out.Rotation.RotationId
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t, sqldbtest.SQLite(t))
