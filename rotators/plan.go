@@ -219,6 +219,18 @@ func (p *planning) lookAtGrants(ctx context.Context) {
 		p.refuse("grants", err)
 		return
 	}
+	if p.present != nil {
+		for _, region := range p.present.living() {
+			if at := p.at(region); at != p.turn {
+				more, err := at.grants(ctx, at.Row.Data.OldKey)
+				if err != nil {
+					p.refuse("grants", at.here(err))
+					continue
+				}
+				grants = append(grants, more...)
+			}
+		}
+	}
 	p.check("grants", true, "", "%d on the present key", len(grants))
 	for _, g := range grants {
 		what := "is not copied: review whether its holder needs it on the new key"
@@ -275,8 +287,12 @@ func (p *planning) lookAtPermissions(ctx context.Context) {
 			p.check("permission kms:"+trial.operation, true, "", "not known: the dry run answered %s", cmp.Or(c, "nothing"))
 		}
 	}
+	needed := managing
+	if p.present != nil {
+		needed = append(slices.Clone(managing), "ReplicateKey")
+	}
 	p.check("permissions to manage", true, "", "kms:%s have no dry run: they are seen to be allowed when they are first used",
-		strings.Join(managing, ", kms:"))
+		strings.Join(needed, ", kms:"))
 }
 
 var managing = []string{"CreateKey", "TagResource", "CreateAlias", "UpdateAlias", "DeleteAlias", "DisableKey", "EnableKey", "ScheduleKeyDeletion"}
