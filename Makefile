@@ -20,7 +20,7 @@ deps: ## install with apt what the tests need and this machine lacks
 
 test: deps ## every test, on SQLite and on PostgreSQL, and foreign clients
 	$(GO) test -timeout 15m $(PACKAGES)
-	@$(MAKE) --no-print-directory interop
+	$(if $(filter ./...,$(PACKAGES)),@$(MAKE) --no-print-directory interop)
 
 # go's test cache sees the environment and not the binary: its hash stands for it.
 RUN ?= .
@@ -44,7 +44,8 @@ fuzz: ## run each fuzz target for FUZZTIME (default 10s)
 	[ $$found -gt 0 ] || { echo "no fuzz target found"; exit 1; }; echo "$$found fuzz targets ran"
 
 ROUNDS ?= 1000
-soak: deps ## kill -9 the real process ROUNDS times (default 1000) and check every invariant; every Wycheproof vector through the wire
+soak: deps ## kill -9 the real process ROUNDS times (default 1000), faults in every call, and check every invariant; every Wycheproof vector through the wire
+	$(GO) test -count=1 -timeout 1h ./rotation ./rotators -every
 	KEYTURN_WYCHEPROOF=all $(GO) test -run ThroughTheWire ./kms
 	KEYTURN_KILL_ROUNDS=$(ROUNDS) $(GO) test -run TestKillNine -timeout 6h -v ./cmd/keyturn
 

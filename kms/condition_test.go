@@ -192,6 +192,10 @@ var conditionCases = map[string]conditionCase{
 	"kms:ResourceAliases": {operator: "ForAnyValue:StringLike", right: "alias/fin*", wrong: "alias/other*", run: encryptBare, absent: func(c *sdk.Client, f *conditionKeys) error {
 		return describeBy(c, f.mac.KeyId)
 	}},
+	"kms:RotationPeriodInDays": {operator: "NumericLessThanEquals", right: "365", wrong: "364", run: func(c *sdk.Client, f *conditionKeys) error {
+		_, err := c.EnableKeyRotation(ctx, &sdk.EnableKeyRotationInput{KeyId: f.symmetric.KeyId})
+		return ignore(err, "UnsupportedOperationException") // nobody turns keys here
+	}, absent: encryptBare},
 	"kms:ScheduleKeyDeletionPendingWindowInDays": {operator: "NumericGreaterThan", right: "29", wrong: "30", run: func(c *sdk.Client, f *conditionKeys) error {
 		_, err := c.ScheduleKeyDeletion(ctx, &sdk.ScheduleKeyDeletionInput{KeyId: f.node.symmetricKey().KeyId})
 		return err
@@ -258,7 +262,6 @@ func TestConditionCasesAreComplete(t *testing.T) {
 		switch name {
 		case policy.KMSViaService: // the Guard answers for it; see TestViaService in access
 		case policy.KMSRecipientAttestation: // nothing here answers to enclaves
-		case policy.KMSRotationPeriodInDays: // EnableKeyRotation does not exist yet
 		default:
 			found := false
 			for key := range conditionCases {

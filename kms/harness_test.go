@@ -63,7 +63,7 @@ type options struct {
 
 func newNode(t testing.TB, db *sqldb.DB, o options) *node {
 	t.Helper()
-	n := &node{t: t, db: db, clock: newClock(), logs: new(bytes.Buffer), auditDir: t.TempDir()}
+	n := &node{t: t, db: db, clock: newClock(), logs: new(bytes.Buffer), auditDir: sqldbtest.Dir(t)}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the node's log:\n%s", n.logs)
@@ -149,14 +149,14 @@ func (n *node) asIn(region, account, user, policy string) *sdk.Client {
 	return n.client(region, c.AccessKeyID, c.Secret)
 }
 
-// client signs with an access key.
-func (n *node) client(region, accessKeyID string, secret access.Secret) *sdk.Client {
+// client signs with an access key, and where it is a session's, with its token.
+func (n *node) client(region, accessKeyID string, secret access.Secret, token ...string) *sdk.Client {
 	return sdk.New(sdk.Options{
 		Region:       region,
 		BaseEndpoint: aws.String("http://keyturn.test"),
 		HTTPClient:   &http.Client{Transport: awsapi.InProcess(n.handler)},
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secret.Reveal()}, nil
+			return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secret.Reveal(), SessionToken: strings.Join(token, "")}, nil
 		}),
 		RetryMaxAttempts: 1,
 	})

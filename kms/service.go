@@ -160,8 +160,9 @@ const (
 
 // Run does the work that no request does, until ctx ends: keys whose date of
 // deletion has come are destroyed, imported material whose time is over is
-// taken away, last uses are written down, idle snapshots are dropped. It returns nil after a last flush. Any number of nodes may run
-// it. Errors are logged and tried again at the next tick.
+// taken away, last uses are written down, idle snapshots are dropped. It returns
+// nil after a last flush. Any number of nodes may run it. Errors are logged and
+// tried again at the next tick.
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()

@@ -66,7 +66,7 @@ func TestIdleTickCostsOneIndexedQuery(t *testing.T) {
 			t.Errorf("the query does not rest on one index: %s", plan)
 		}
 	}
-	t.Run("sqlite", func(t *testing.T) { run(t, sqldbtest.Open(t, "sqlite:"+quickDir(t)+"/keyturn.db"), 100_000) })
+	t.Run("sqlite", func(t *testing.T) { run(t, sqldbtest.SQLite(t), 100_000) })
 	// The planner of PostgreSQL needs only enough rows to choose as it would among more.
 	t.Run("postgres", func(t *testing.T) { run(t, sqldbtest.Open(t, sqldbtest.Postgres(t)), 10_000) })
 }
@@ -139,7 +139,7 @@ func cpuTime(t *testing.T) time.Duration {
 // TestCostDoesNotDependOnHistory: a late turn makes the calls that an early one made, and
 // each of its reads is a search in an index. With -every the late one is the 1,000th.
 func TestCostDoesNotDependOnHistory(t *testing.T) {
-	db := sqldbtest.Open(t, "sqlite:"+quickDir(t)+"/keyturn.db")
+	db := sqldbtest.SQLite(t)
 	p := monthly()
 	p.Mode, p.Lead, p.Schedule, p.Adopt = rotation.ModeInstant, 0, "", rotation.AdoptFull
 	p.Overlap, p.Suspend, p.MaxKeysPerDay = rotation.Duration(time.Hour), rotation.Duration(time.Hour), 1_000_000

@@ -187,7 +187,7 @@ func TestCommandsNeedNotWaitForTheLease(t *testing.T) {
 // TestRunTurnsYears runs the whole engine, workers and timers, in virtual time over a real
 // SQLite file: three years of a lineage.
 func TestRunTurnsYears(t *testing.T) {
-	dir := quickDir(t)
+	dir := sqldbtest.Dir(t)
 	synctest.Test(t, func(t *testing.T) {
 		db, err := sqldb.Open(t.Context(), "sqlite:"+filepath.Join(dir, "years.db"))
 		if err != nil {

@@ -71,7 +71,7 @@ func TestTheEngineDoesWhatSimulateSays(t *testing.T) {
 		}
 		t.Run(fmt.Sprintf("%d %s", i, p.Schedule), func(t *testing.T) {
 			db := sqldbtest.SQLite(t)
-			log, err := audit.Open(t.Context(), t.TempDir(), nil, "test", audit.Options{Sync: audit.Interval, Interval: time.Hour})
+			log, err := audit.Open(t.Context(), sqldbtest.Dir(t), nil, "test", audit.Options{Sync: audit.Interval, Interval: time.Hour})
 			if err != nil {
 				t.Fatal(err)
 			}

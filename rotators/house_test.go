@@ -27,6 +27,7 @@ import (
 	"github.com/keyturn/keyturn/rotators"
 	"github.com/keyturn/keyturn/server"
 	"github.com/keyturn/keyturn/sqldb"
+	"github.com/keyturn/keyturn/sqldb/sqldbtest"
 )
 
 const (
@@ -63,7 +64,7 @@ func newHouse(t testing.TB, db *sqldb.DB) *house {
 	store, err := software.Open(ctx, db, software.RootKeyFile(filepath.Join(t.TempDir(), "root.key")))
 	check(t, err)
 	t.Cleanup(store.Close)
-	log, err := audit.Open(ctx, t.TempDir(), nil, "test", audit.Options{Sync: audit.Interval, Interval: time.Hour})
+	log, err := audit.Open(ctx, sqldbtest.Dir(t), nil, "test", audit.Options{Sync: audit.Interval, Interval: time.Hour})
 	check(t, err)
 	t.Cleanup(func() { _ = log.Close() })
 	h.guard, err = access.Open(ctx, access.Config{DB: db, Log: log, Sealer: store.Sealer("access")})
@@ -159,6 +160,7 @@ type stores struct {
 }
 
 func (s stores) Store(ctx context.Context, p *rotation.Policy, c *rotation.Change) error {
+	defer s.h.wire.touch()
 	if s.h.storing != nil {
 		s.h.storing(c)
 	}
@@ -169,9 +171,10 @@ func (s stores) Store(ctx context.Context, p *rotation.Policy, c *rotation.Chang
 // the engine again whenever it has died. It answers how the rotation ended.
 func (h *house) drive(id string) rotation.Rotation {
 	h.t.Helper()
-	return h.driveUntil(id, func(rotation.Rotation) bool { return false })
+	return h.driveUntil(id, nil)
 }
 
+// driveUntil looks, after each step, whether that is enough; nil: it never is.
 func (h *house) driveUntil(id string, enough func(rotation.Rotation) bool) rotation.Rotation {
 	h.t.Helper()
 	e := h.start()
@@ -183,8 +186,11 @@ func (h *house) driveUntil(id string, enough func(rotation.Rotation) bool) rotat
 			continue
 		}
 		check(h.t, err)
+		if worked && enough == nil {
+			continue
+		}
 		r := h.rotation(id)
-		if !r.Status.Open() || r.Status == rotation.StatusFailed || enough(r) {
+		if !r.Status.Open() || r.Status == rotation.StatusFailed || enough != nil && enough(r) {
 			return r
 		}
 		if worked {
@@ -198,6 +204,7 @@ func (h *house) driveUntil(id string, enough func(rotation.Rotation) bool) rotat
 		h.clock.to(due[0].Row.Wake())
 		_, err = h.kms.RunOnce(h.t.Context())
 		check(h.t, err)
+		h.wire.touch()
 	}
 	h.t.Fatalf("rotation %s never ends", id)
 	return rotation.Rotation{}
@@ -324,6 +331,8 @@ type wire struct {
 
 	mu      sync.Mutex
 	calls   []string // operations, in order, as they arrived
+	since   []bool   // whether anything can have changed between the call before and this one
+	touched bool     // whether anything can have changed since the last call
 	broken  func(n int, operation string) breakage
 	die     context.CancelFunc                           // ends the engine's life
 	answers func(operation, region string) (code string) // the error code that the service answers, having done nothing
@@ -354,6 +363,8 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 	w.mu.Lock()
 	w.calls = append(w.calls, operation)
+	w.since = append(w.since, w.touched)
+	w.touched = !reads(operation)
 	n, broken, after, die := len(w.calls), w.broken, w.after, w.die
 	w.mu.Unlock()
 	if w.answers != nil {

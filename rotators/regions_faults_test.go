@@ -50,7 +50,7 @@ func (u *undertaking) inSeveralRegions(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		h := newHouse(t, db)
 		b := h.bystander()
-		calls, broken := u.run(h, "unbroken", 0, whole)
+		calls, _, broken := u.run(h, "unbroken", 0, whole)
 		ways := slices.Sorted(maps.Keys(breakages))
 		if db.IsPostgres() {
 			slices.Reverse(ways)
@@ -66,7 +66,7 @@ func (u *undertaking) inSeveralRegions(t *testing.T) {
 			if db.IsPostgres() && n%4 != 0 {
 				continue
 			}
-			_, broken = u.run(h, fmt.Sprintf("broken-%d", n), n, how)
+			_, _, broken = u.run(h, fmt.Sprintf("broken-%d", n), n, how)
 			if runs++; len(broken) > 0 {
 				t.Errorf("call %d, %s, %s:", n, calls[n-1], breakages[how])
 			}

@@ -311,6 +311,9 @@ func TestExampleManifest(t *testing.T) {
 	if len(m.entries) != 2 || m.entries[0].policy.Name != "payments" || m.entries[0].policy.Freeze[0].Reason != "year-end" {
 		t.Errorf("read as %+v", m.entries)
 	}
+	if len(m.identities) != 3 || m.identities[0].policies["sign"] == "" || m.identities[1].tags["team"] != "payments" || m.identities[2].maxSession != 7200 {
+		t.Errorf("identities read as %+v", m.identities)
+	}
 }
 
 // Every command refuses what it does not know, with exit code 2 and a hint, and has a line of help.

@@ -12,6 +12,7 @@ package sqldbtest
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -39,7 +40,20 @@ func borrowed(t *testing.T) (url string) {
 // inside a testing/synctest bubble.
 func SQLite(t testing.TB) *sqldb.DB {
 	t.Helper()
-	return Open(t, "sqlite:"+filepath.Join(t.TempDir(), "keyturn.db"))
+	return Open(t, "sqlite:"+filepath.Join(Dir(t), "keyturn.db"))
+}
+
+// Dir makes a directory that the end of the test removes, in memory where there is
+// such a place: what is tested is not the disk, and thousands of syncs are most of
+// what a test of a whole server waits for.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "keyturn-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 // Open opens the database at url until the end of the test.
