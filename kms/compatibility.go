@@ -29,7 +29,10 @@ var compatibilityNotes = []awsapi.Note{
 	{Operation: "ListRetirableGrants", Text: "A principal of another account is AccessDeniedException."},
 	{Operation: "PutKeyPolicy", Text: "The lockout check asks the new policy with the conditions of the present request, for the caller and for the account's root user; one of the two must be allowed kms:PutKeyPolicy."},
 	{Operation: "ReEncrypt", Text: "Both keys are found before the permission on either is asked for, since kms:ReEncryptOnSameKey is about both."},
+	{Operation: "ReplicateKey", Text: "The replica is there and usable with the answer, without the state Creating. A Region that has a key of the same id, the primary key's own included, is AlreadyExistsException; one that this server does not serve UnsupportedOperationException."},
+	{Operation: "ReplicateKey", Text: "kms:CreateKey and kms:TagResource are asked for with the replica's Region as aws:RequestedRegion."},
 	{Operation: "RetireGrant", Text: "Allowed to the retiring principal, to the grantee where RetireGrant is among the operations, to the root user of the account that made the grant, and to whom the key's policies allow kms:RetireGrant. The token of a grant that has ended is InvalidGrantTokenException."},
 	{Operation: "RotateKeyOnDemand", Text: "Is done within moments, not within minutes. ConflictException also while a rotation on demand is under way; of imported material without any that is pending rotation, KMSInvalidStateException."},
+	{Operation: "UpdatePrimaryRegion", Text: "Done with the answer, without the state Updating. The Region where the primary key is already is UnsupportedOperationException, one that has no replica NotFoundException."},
 	{Operation: "UpdatePrimaryRegion", Text: "KMSInvalidStateException while the key's material turns. Automatic rotation goes on with the new primary key, on the date that it had."},
 }

@@ -24,6 +24,7 @@ type conditionCase struct {
 type conditionKeys struct {
 	node                                        *node
 	symmetric, signing, mac, agreement, primary *types.KeyMetadata
+	stays                                       *types.KeyMetadata // the primary key of a Multi-Region key that nobody moves
 	external                                    *types.KeyMetadata // waits for its material
 	blob                                        []byte             // encrypted under symmetric without a context
 	document                                    string             // a key policy
@@ -41,6 +42,7 @@ func newConditionKeys(n *node) *conditionKeys {
 		n.t.Fatal(err)
 	}
 	f.primary = out.KeyMetadata
+	f.stays = n.createWith(&sdk.CreateKeyInput{MultiRegion: ptr(true)})
 	f.external = n.createWith(&sdk.CreateKeyInput{Origin: types.OriginTypeExternal})
 	f.blob = encryptSomething(n, f.symmetric)
 	n.alias("alias/finance", f.symmetric)
@@ -170,7 +172,7 @@ var conditionCases = map[string]conditionCase{
 		return err
 	}},
 	"kms:MultiRegionKeyType": {operator: "StringEquals", right: "PRIMARY", wrong: "REPLICA", run: func(c *sdk.Client, f *conditionKeys) error {
-		return describeBy(c, f.primary.KeyId)
+		return describeBy(c, f.stays.KeyId)
 	}, absent: encryptBare},
 	"kms:PrimaryRegion": {operator: "StringEquals", right: "us-west-2", wrong: region, run: func(c *sdk.Client, f *conditionKeys) error {
 		_, err := c.UpdatePrimaryRegion(ctx, &sdk.UpdatePrimaryRegionInput{KeyId: f.primary.KeyId, PrimaryRegion: ptr("us-west-2")})

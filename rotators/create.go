@@ -175,7 +175,7 @@ func (t *turn) finish(ctx context.Context) (rotation.Outcome, error) {
 	} else if wait > 0 {
 		return rotation.Outcome{Wait: wait, Note: "made its material here and imported it; there is no copy"}, nil
 	}
-	made, wait, err := t.replicate(ctx, t.maker())
+	old, made, wait, err := t.replicate(ctx, t.maker())
 	if err != nil || wait > 0 {
 		return rotation.Outcome{Wait: wait}, err
 	}
@@ -190,6 +190,9 @@ func (t *turn) finish(ctx context.Context) (rotation.Outcome, error) {
 	}
 	for _, region := range made.regions {
 		p := t.at(region)
+		if p != t && old.keys[region] == nil {
+			continue // another hand has taken it there
+		}
 		note, err := p.finishHere(ctx, made.keys[region])
 		if err != nil {
 			return rotation.Outcome{}, p.here(err)
@@ -208,6 +211,9 @@ func (t *turn) finish(ctx context.Context) (rotation.Outcome, error) {
 // finishHere does what finish does for the key of one Region.
 func (t *turn) finishHere(ctx context.Context, meta *types.KeyMetadata) (string, error) {
 	var did []string
+	if !t.atHome() && meta.KeyState == types.KeyStateDisabled {
+		return "", nil // that was the last thing to do here
+	}
 	for _, do := range []func(context.Context, *types.KeyMetadata) (string, error){t.finishPolicy, t.finishRotation, t.finishGrants, t.finishState} {
 		note, err := do(ctx, meta)
 		if err != nil {

@@ -228,6 +228,18 @@ func (p *planning) lookAtGrants(ctx context.Context) {
 		p.refuse("grants", err)
 		return
 	}
+	if p.present != nil {
+		for _, region := range p.present.living() {
+			if at := p.at(region); at != p.turn {
+				more, err := at.grants(ctx, at.Row.Data.OldKey)
+				if err != nil {
+					p.refuse("grants", at.here(err))
+					continue
+				}
+				grants = append(grants, more...)
+			}
+		}
+	}
 	p.check("grants", true, "", "%d on the present key", len(grants))
 	for _, g := range grants {
 		what := "is not copied: review whether its holder needs it on the new key"
@@ -288,11 +300,16 @@ func (p *planning) lookAtPermissions(ctx context.Context) {
 		strings.Join(p.managing(), ", kms:"))
 }
 
+// managing lists the management operations that the rotation needs.
 func (p *planning) managing() []string {
-	if p.meta.Origin == types.OriginTypeExternal {
-		return append(slices.Clone(managing), "GetParametersForImport", "ImportKeyMaterial")
+	needed := slices.Clone(managing)
+	if p.present != nil {
+		needed = append(needed, "ReplicateKey")
 	}
-	return managing
+	if p.meta.Origin == types.OriginTypeExternal {
+		needed = append(needed, "GetParametersForImport", "ImportKeyMaterial")
+	}
+	return needed
 }
 
 var managing = []string{"CreateKey", "TagResource", "CreateAlias", "UpdateAlias", "DeleteAlias", "DisableKey", "EnableKey", "ScheduleKeyDeletion"}

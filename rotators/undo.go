@@ -55,7 +55,7 @@ func (t *turn) restore(ctx context.Context) (rotation.Outcome, error) {
 	change := rotation.GenerationChange{Key: key, State: rotation.StateActive}
 	if isMultiRegion(key) {
 		// Replicas that are gone, or never were where the present key is, come again.
-		made, wait, err := t.replicate(ctx, maker)
+		_, made, wait, err := t.replicate(ctx, maker)
 		if err != nil || wait > 0 {
 			return rotation.Outcome{Wait: wait}, err
 		}
