@@ -73,8 +73,9 @@ func wipe(url string) error {
 		if err != nil {
 			return err
 		}
+		//nolint:gosec // the database quoted the names itself
 		_, err = db.Exec(`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
-			SET session_replication_role = replica; ` + deletes) //nolint:gosec // the database quoted the names itself
+			SET session_replication_role = replica; ` + deletes)
 		return err
 	})
 }
