@@ -10,7 +10,7 @@
 // It trusts the audit log to be durable, the sealer to bind what it seals to the associated data, and awsapi to compare
 // the signature before it sets Call.Caller. It does not trust the database with secrets: secret access keys are sealed, with
 // their row's names as associated data, so that whoever can write the database still cannot put one user's secret in
-// another's row. What it cannot see through: whoever holds the root key or this process' memory holds every secret.
+// another's row. Sessions are sealed the same way and stored nowhere: see Session. What it cannot see through: whoever holds the root key or this process' memory holds every secret.
 //
 // Secrets leave it in two ways only, Secret.Reveal and the answers that make them, to CreateAccessKey and of STS.
 package access

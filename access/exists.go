@@ -23,9 +23,12 @@ func (g *Guard) PrincipalID(ctx context.Context, name string) (id string, found 
 		_, found, err = g.PrincipalARN(ctx, name)
 		return name, found, err
 	}
+	if !arn.Is(name) {
+		return "", true, nil // "*", an account id or a service
+	}
 	a, err := arn.Parse(name)
 	if err != nil {
-		return "", true, nil // "*", an account id or a service
+		return "", false, nil //nolint:nilerr // there is nobody of such a name
 	}
 	typ, path := a.Cut()
 	switch {

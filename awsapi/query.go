@@ -43,12 +43,8 @@ func isQuery(r *http.Request) bool {
 	if r.Method == http.MethodGet {
 		return r.URL.RawQuery != "" && r.URL.Query().Has("Action")
 	}
-	value := first(r, "Content-Type")
-	if value == formType {
-		return true
-	}
-	media, _, err := mime.ParseMediaType(value)
-	return err == nil && media == formType
+	media, _, err := mime.ParseMediaType(first(r, "Content-Type"))
+	return r.Method == http.MethodPost && err == nil && media == formType
 }
 
 // attemptQuery is attempt for the Query protocol.

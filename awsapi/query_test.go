@@ -224,6 +224,11 @@ func TestQueryRefusals(t *testing.T) {
 	if w := h.send(form("Action=Stranger&Version=2011-06-15&Name=ann")); w.Code != 200 || !strings.Contains(w.Body.String(), "<Who>nobody</Who>") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
+	put := form("Action=Stranger&Version=2011-06-15&Name=ann")
+	put.Method = http.MethodPut
+	if w := h.send(put); w.Code != http.StatusNotFound {
+		t.Errorf("by PUT: %d %s", w.Code, w.Body)
+	}
 	get := httptest.NewRequest(http.MethodGet, "http://old.example.com/?Action=Stranger&Version=2011-06-15&Name=ann", nil)
 	if _, code, _ := fault(t, h.send(get)); code != "MissingAuthenticationToken" {
 		t.Errorf("unsigned by GET: %s", code)

@@ -52,7 +52,9 @@ func (k *keyturn) restrict(ctx context.Context, under, keyID, operation string) 
 			return aws.Config{}, err
 		}
 	}
-	var key struct{ AccessKey struct{ AccessKeyId, SecretAccessKey string } }
+	var key struct {
+		AccessKey struct{ AccessKeyId, SecretAccessKey string }
+	}
 	if err := k.native(ctx, http.DefaultClient, "CreateAccessKey", &access.CreateAccessKeyInput{UserName: users[benchGrants-1]}, &key); err != nil {
 		return aws.Config{}, err
 	}

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -32,30 +33,33 @@ type cli struct {
 	preloaded *script
 }
 
-var cliVersion = regexp.MustCompile(`aws-cli/(\S+)`)
+// cliPython is the version of the CLI on PATH, and the Python that can import that
+// very version; none where the CLI brings one of its own.
+var cliPython = sync.OnceValues(func() (version, python string) {
+	out, _ := exec.Command("aws", "--version").CombinedOutput()
+	_, version, _ = strings.Cut(string(out), "aws-cli/")
+	version, _, _ = strings.Cut(version, " ")
+	python = pythonWith("awscli")
+	if python != "" {
+		imported, _ := exec.Command(python, "-c", "import awscli; print(awscli.__version__)").Output()
+		if strings.TrimSpace(string(imported)) != version {
+			python = ""
+		}
+	}
+	return version, python
+})
 
 func newCLI(t *testing.T, a caller) client {
 	t.Helper()
 	need(t, "aws", "awscli")
 	c := &cli{t: t, dir: t.TempDir(), env: a.variables()}
-	stdout, stderr, _ := c.run([]string{"--version"}, nil)
-	onPath := cliVersion.FindStringSubmatch(stdout + stderr)
-	if onPath == nil {
-		t.Fatalf("aws --version: %s%s", stdout, stderr)
-	}
-	t.Logf("AWS CLI %s", onPath[1])
-	python := pythonWith("awscli")
-	if python == "" {
-		return c
-	}
-	cmd := exec.Command(python, "-c", preloadedCLI)
-	cmd.Env, cmd.Dir = plainEnvironment(), c.dir
-	preloaded, imported := startScript(t, cmd), ""
-	if err := preloaded.answers.Decode(&imported); err != nil {
-		t.Fatalf("%v\n%s", err, preloaded.errors)
-	}
-	if imported == onPath[1] {
-		c.preloaded = preloaded
+	c.env["HOME"] = c.dir // where it keeps the credentials of roles
+	version, python := cliPython()
+	t.Logf("AWS CLI %s", version)
+	if python != "" {
+		cmd := exec.Command(python, "-c", preloadedCLI)
+		cmd.Env, cmd.Dir = append(plainEnvironment(), "HOME="+c.dir), c.dir
+		c.preloaded = startScript(t, cmd)
 	}
 	return c
 }

@@ -173,13 +173,14 @@ func (c *conversation) imports() {
 	id := c.key(members{"Origin": "EXTERNAL"})
 	c.equal("state", find(c.do("DescribeKey", members{"KeyId": id}), "KeyMetadata.KeyState"), "PendingImport")
 	material := []byte("an AES key of thirty-two bytes..")
+	// One token and wrapping key serve all imports.
+	out := c.do("GetParametersForImport", members{"KeyId": id, "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048"})
+	public, err := x509.ParsePKIXPublicKey(blob(c.t, out, "PublicKey"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
 	wrapped := func(material []byte) members {
 		c.t.Helper()
-		out := c.do("GetParametersForImport", members{"KeyId": id, "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048"})
-		public, err := x509.ParsePKIXPublicKey(blob(c.t, out, "PublicKey"))
-		if err != nil {
-			c.t.Fatal(err)
-		}
 		sealed, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, public.(*rsa.PublicKey), material, nil)
 		if err != nil {
 			c.t.Fatal(err)

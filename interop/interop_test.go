@@ -92,12 +92,12 @@ func binary() (string, error) {
 	return name, nil
 }
 
-// The shell ends the server when its own standard input ends: when stop closes
-// it, and when this process ends in any other way.
-const underWatch = `exec 3<&0
+// The shell ends the server and removes its folder when its own standard input
+// ends: when stop closes it, and when this process ends in any other way.
+const underWatch = `dir=$1; shift; exec 3<&0
 "$@" </dev/null 3<&- & server=$!
 { cat <&3 >/dev/null; kill $server; } 2>/dev/null &
-wait $server`
+wait $server; code=$?; rm -rf "$dir"; exit $code`
 
 // startServer starts a development server in dir and returns once it answers.
 func startServer(dir string, more ...string) (*server, error) {
@@ -106,7 +106,7 @@ func startServer(dir string, more ...string) (*server, error) {
 		return nil, err
 	}
 	envFile := filepath.Join(dir, "keyturn.env")
-	args := []string{"-c", underWatch, "sh", name, "server", "--dev", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--env-file", envFile}
+	args := []string{"-c", underWatch, "sh", dir, name, "server", "--dev", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--env-file", envFile}
 	for i := range clientNames {
 		r := root(i)
 		args = append(args, "--dev-credential", r.accessKeyID+":"+r.secret+":"+r.account)

@@ -7,11 +7,16 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
@@ -184,5 +189,61 @@ func TestErrors(t *testing.T) {
 	var answered smithy.APIError
 	if !errors.As(err, &answered) || answered.ErrorCode() != "ValidationException" || !strings.Contains(answered.ErrorMessage(), "'numberOfBytes' failed to satisfy constraint") {
 		t.Errorf("too many bytes: %v", err)
+	}
+}
+
+// Who asks too often is told so by the error that the SDK knows for it, and the
+// SDK's own retries get through.
+func TestThrottling(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	limits := filepath.Join(dir, "keyturn.yaml")
+	if err := os.WriteFile(limits, []byte("rateLimits: {enabled: true, perSecond: {EnableKey: 1}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	limited, err := startServer(dir, "--config", limits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := limited.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx := context.Background()
+	cfg := config(root(0))
+	cfg.BaseEndpoint = &limited.endpoint
+	patient := kms.NewFromConfig(cfg, func(o *kms.Options) {
+		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
+			o.MaxAttempts, o.MaxBackoff, o.RateLimiter = 100, 200*time.Millisecond, ratelimit.None
+		})
+	})
+	hasty := kms.NewFromConfig(cfg, func(o *kms.Options) { o.Retryer = aws.NopRetryer{} })
+	key := newKeys(t, patient, 1)[0]
+	enable := &kms.EnableKeyInput{KeyId: &key}
+
+	// A slow machine may need several calls until one comes too early.
+	err = nil
+	for deadline := time.Now().Add(time.Minute); err == nil && time.Now().Before(deadline); {
+		_, err = hasty.EnableKey(ctx, enable)
+	}
+	var answered smithy.APIError
+	if !errors.As(err, &answered) || answered.ErrorCode() != "ThrottlingException" || answered.ErrorMessage() != "Rate exceeded" {
+		t.Errorf("above the rate: %v", err)
+	}
+	if retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err) != aws.TrueTernary {
+		t.Errorf("the SDK does not take it for throttling: %v", err)
+	}
+	attempts := 0
+	for deadline := time.Now().Add(time.Minute); attempts < 2 && time.Now().Before(deadline); {
+		out, err := patient.EnableKey(ctx, enable)
+		if err != nil {
+			t.Fatalf("with retries: %v", err)
+		}
+		results, _ := retry.GetAttemptResults(out.ResultMetadata)
+		attempts = len(results.Results)
+	}
+	if attempts < 2 {
+		t.Error("no call had to be tried again")
 	}
 }

@@ -102,16 +102,20 @@ func (s *Service) CreateAlias(ctx context.Context, call *access.Call, in *Create
 		if count >= s.quotas.AliasesPerKey {
 			return awsapi.Errorf("LimitExceededException", "%s already has %d aliases", k.arn, s.quotas.AliasesPerKey)
 		}
-		tx.Touch(n.arn())
-		tx.Touch(k.arn) // its snapshot holds its aliases
-		_, err := tx.Exec(`INSERT INTO kms_aliases (`+aliasColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, 1)`,
-			n.arn(), n.account, n.region, n.name, k.arn, now, now)
-		return err
+		return insertAlias(tx, n, k.arn, now)
 	})
 	if sqldb.IsUniqueViolation(err) {
 		return nil, awsapi.Errorf("AlreadyExistsException", "An alias with the name %s already exists", n.arn())
 	}
 	return nil, err
+}
+
+func insertAlias(tx *sqldb.Tx, n resourceName, keyARN string, now int64) error {
+	tx.Touch(n.arn())
+	tx.Touch(keyARN) // its snapshot holds its aliases
+	_, err := tx.Exec(`INSERT INTO kms_aliases (`+aliasColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, 1)`,
+		n.arn(), n.account, n.region, n.name, keyARN, now, now)
+	return err
 }
 
 // targetInTx checks, inside the transaction that points an alias at it, that
@@ -240,11 +244,11 @@ func (s *Service) DeleteAlias(ctx context.Context, call *access.Call, in *Delete
 // ListAliases lists the caller's aliases in the call's Region, or those of one
 // key, ordered by name.
 func (s *Service) ListAliases(ctx context.Context, call *access.Call, in *ListAliasesRequest) (*ListAliasesResponse, error) {
-	if err := s.guard.Check(ctx, call, "kms:ListAliases", everything(call)); err != nil {
-		return nil, err
-	}
 	limit, err := pageLimit(in.Limit, 50, 100)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.guard.Check(ctx, call, "kms:ListAliases", everything(call)); err != nil {
 		return nil, err
 	}
 	query := `SELECT ` + aliasColumns + ` FROM kms_aliases WHERE account = $1 AND region = $2 AND name > $3`

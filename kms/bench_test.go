@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -30,6 +31,15 @@ func BenchmarkWarm(b *testing.B) {
 	signing, mac, symmetric := n.signingKey(), n.create(types.KeySpecHmac256, types.KeyUsageTypeGenerateVerifyMac), n.symmetricKey()
 	n.alias("alias/x", signing)
 	message := make([]byte, 64)
+	n.as(account, "g", "")
+	granted, err := n.guard.Credential(ctx, "AKIA"+account+"G", "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range 50 {
+		n.grantIf(&types.GrantConstraints{EncryptionContextSubset: map[string]string{"n": strconv.Itoa(i)}}, symmetric, userARN("g"), "Encrypt")
+	}
+	last := map[string]string{"n": "49"}
 	for name, op := range map[string]func() error{
 		"Sign P-256": func() error {
 			_, err := n.service.Sign(ctx, call(), &kms.SignRequest{KeyId: *signing.KeyId, Message: message, SigningAlgorithm: keystore.ECDSASHA256})
@@ -45,6 +55,12 @@ func BenchmarkWarm(b *testing.B) {
 		},
 		"Encrypt": func() error {
 			_, err := n.service.Encrypt(ctx, call(), &kms.EncryptRequest{KeyId: *symmetric.KeyId, Plaintext: message})
+			return err
+		},
+		"Encrypt by the last of 50 grants": func() error {
+			c := call()
+			c.Caller = granted.Caller
+			_, err := n.service.Encrypt(ctx, c, &kms.EncryptRequest{KeyId: *symmetric.KeyId, Plaintext: message, EncryptionContext: last})
 			return err
 		},
 	} {

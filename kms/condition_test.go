@@ -24,6 +24,7 @@ type conditionCase struct {
 type conditionKeys struct {
 	node                                        *node
 	symmetric, signing, mac, agreement, primary *types.KeyMetadata
+	stays                                       *types.KeyMetadata // the primary key of a Multi-Region key that nobody moves
 	external                                    *types.KeyMetadata // waits for its material
 	blob                                        []byte             // encrypted under symmetric without a context
 	document                                    string             // a key policy
@@ -41,6 +42,7 @@ func newConditionKeys(n *node) *conditionKeys {
 		n.t.Fatal(err)
 	}
 	f.primary = out.KeyMetadata
+	f.stays = n.createWith(&sdk.CreateKeyInput{MultiRegion: ptr(true)})
 	f.external = n.createWith(&sdk.CreateKeyInput{Origin: types.OriginTypeExternal})
 	f.blob = encryptSomething(n, f.symmetric)
 	n.alias("alias/finance", f.symmetric)
@@ -170,7 +172,7 @@ var conditionCases = map[string]conditionCase{
 		return err
 	}},
 	"kms:MultiRegionKeyType": {operator: "StringEquals", right: "PRIMARY", wrong: "REPLICA", run: func(c *sdk.Client, f *conditionKeys) error {
-		return describeBy(c, f.primary.KeyId)
+		return describeBy(c, f.stays.KeyId)
 	}, absent: encryptBare},
 	"kms:PrimaryRegion": {operator: "StringEquals", right: "us-west-2", wrong: region, run: func(c *sdk.Client, f *conditionKeys) error {
 		_, err := c.UpdatePrimaryRegion(ctx, &sdk.UpdatePrimaryRegionInput{KeyId: f.primary.KeyId, PrimaryRegion: ptr("us-west-2")})
@@ -190,6 +192,10 @@ var conditionCases = map[string]conditionCase{
 	"kms:ResourceAliases": {operator: "ForAnyValue:StringLike", right: "alias/fin*", wrong: "alias/other*", run: encryptBare, absent: func(c *sdk.Client, f *conditionKeys) error {
 		return describeBy(c, f.mac.KeyId)
 	}},
+	"kms:RotationPeriodInDays": {operator: "NumericLessThanEquals", right: "365", wrong: "364", run: func(c *sdk.Client, f *conditionKeys) error {
+		_, err := c.EnableKeyRotation(ctx, &sdk.EnableKeyRotationInput{KeyId: f.symmetric.KeyId})
+		return ignore(err, "UnsupportedOperationException") // nobody turns keys here
+	}, absent: encryptBare},
 	"kms:ScheduleKeyDeletionPendingWindowInDays": {operator: "NumericGreaterThan", right: "29", wrong: "30", run: func(c *sdk.Client, f *conditionKeys) error {
 		_, err := c.ScheduleKeyDeletion(ctx, &sdk.ScheduleKeyDeletionInput{KeyId: f.node.symmetricKey().KeyId})
 		return err
@@ -256,7 +262,6 @@ func TestConditionCasesAreComplete(t *testing.T) {
 		switch name {
 		case policy.KMSViaService: // the Guard answers for it; see TestViaService in access
 		case policy.KMSRecipientAttestation: // nothing here answers to enclaves
-		case policy.KMSRotationPeriodInDays: // EnableKeyRotation does not exist yet
 		default:
 			found := false
 			for key := range conditionCases {

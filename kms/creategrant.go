@@ -25,7 +25,7 @@ func forService(call *access.Call) string {
 // Who may do so only by a grant of his own passes on no more than that one gives
 // him: see question.widens.
 func (s *Service) CreateGrant(ctx context.Context, call *access.Call, in *CreateGrantRequest) (*CreateGrantResponse, error) {
-	g, c, err := newGrant(call, in)
+	g, err := newGrant(call, in)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func (s *Service) CreateGrant(ctx context.Context, call *access.Call, in *Create
 	}
 	r := &request{
 		operation: "CreateGrant", keyID: in.KeyId, grantTokens: in.GrantTokens,
-		grant: in, context: c.context(), forAWSResource: forService(call),
+		grant: in, context: in.Constraints.context(), forAWSResource: forService(call),
 	}
 	if err := s.checkGrantTokens(r); err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func (s *Service) CreateGrant(ctx context.Context, call *access.Call, in *Create
 	if err != nil {
 		return nil, err
 	}
-	if err := checkGrantable(in.Operations, &c, &k.keyFacts); err != nil {
+	if err := checkGrantable(in, &k.keyFacts); err != nil {
 		return nil, err
 	}
 	if err := s.pinGrant(ctx, g); err != nil {
@@ -72,28 +72,28 @@ func (s *Service) CreateGrant(ctx context.Context, call *access.Call, in *Create
 }
 
 // newGrant checks all of the request that can be checked without the key.
-func newGrant(call *access.Call, in *CreateGrantRequest) (*grantRow, constraint, error) {
+func newGrant(call *access.Call, in *CreateGrantRequest) (*grantRow, error) {
 	c, err := newConstraint(in.Constraints)
 	if err != nil {
-		return nil, c, err
+		return nil, err
 	}
 	switch {
 	case len(in.Operations) == 0:
-		return nil, c, awsapi.Errorf("ValidationException", "1 validation error detected: Value '[]' at 'operations' failed to satisfy constraint: "+
+		return nil, awsapi.Errorf("ValidationException", "1 validation error detected: Value '[]' at 'operations' failed to satisfy constraint: "+
 			"Member must have length greater than or equal to 1")
 	case (in.GranteePrincipal == "") == (in.GranteeServicePrincipal == ""):
-		return nil, c, awsapi.Errorf("ValidationException", "Specify either GranteePrincipal or GranteeServicePrincipal")
+		return nil, awsapi.Errorf("ValidationException", "Specify either GranteePrincipal or GranteeServicePrincipal")
 	case in.RetiringPrincipal != "" && in.RetiringServicePrincipal != "":
-		return nil, c, awsapi.Errorf("ValidationException", "Specify RetiringPrincipal or RetiringServicePrincipal, not both")
+		return nil, awsapi.Errorf("ValidationException", "Specify RetiringPrincipal or RetiringServicePrincipal, not both")
 	case in.GranteeServicePrincipal != "" && c.sourceARN == "":
-		return nil, c, awsapi.Errorf("ValidationException", "A grant to a service needs the constraint SourceArn")
+		return nil, awsapi.Errorf("ValidationException", "A grant to a service needs the constraint SourceArn")
 	case in.GranteeServicePrincipal != "" && in.RetiringPrincipal == "" && in.RetiringServicePrincipal == "":
-		return nil, c, awsapi.Errorf("ValidationException", "A grant to a service needs a RetiringPrincipal or RetiringServicePrincipal")
+		return nil, awsapi.Errorf("ValidationException", "A grant to a service needs a RetiringPrincipal or RetiringServicePrincipal")
 	}
 	for _, principal := range []string{in.GranteePrincipal, in.RetiringPrincipal} {
 		if principal != "" {
 			if err := checkPrincipal(principal); err != nil {
-				return nil, c, err
+				return nil, err
 			}
 		}
 	}
@@ -102,7 +102,7 @@ func newGrant(call *access.Call, in *CreateGrantRequest) (*grantRow, constraint,
 	} {
 		if name != "" {
 			if err := checkServicePrincipal(member, name); err != nil {
-				return nil, c, err
+				return nil, err
 			}
 		}
 	}
@@ -111,19 +111,19 @@ func newGrant(call *access.Call, in *CreateGrantRequest) (*grantRow, constraint,
 	return &grantRow{
 		id: hex.EncodeToString(id[:]), issuer: call.Account, name: in.Name,
 		grantee: in.GranteePrincipal + in.GranteeServicePrincipal, retiring: in.RetiringPrincipal + in.RetiringServicePrincipal,
-		operations: operationsOf(in.Operations).String(), constraints: c.text(),
-	}, c, nil
+		operations: operationsOf(in.Operations).String(), constraints: in.Constraints.text(),
+	}, nil
 }
 
 // checkGrantable refuses operations that the key does not do, and a constraint on
 // a context that it does not take.
-func checkGrantable(names []string, c *constraint, k *keyFacts) error {
-	for _, name := range names {
+func checkGrantable(in *CreateGrantRequest, k *keyFacts) error {
+	for _, name := range in.Operations {
 		if !grantable(name, k) {
 			return awsapi.Errorf("ValidationException", "A grant on %s cannot allow %s: its key spec is %s and its key usage %s", k.arn, name, k.spec, k.usage)
 		}
 	}
-	if c.context() != nil && !grantable("GenerateDataKey", k) {
+	if in.Constraints.context() != nil && !grantable("GenerateDataKey", k) {
 		return awsapi.Errorf("ValidationException", "An encryption context constraint is valid only with a symmetric encryption key; %s is not", k.arn)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/keyturn/keyturn/access"
 	"github.com/keyturn/keyturn/awsapi"
@@ -207,35 +208,44 @@ func (s *Service) expireDue(ctx context.Context) (worked bool, err error) {
 	return worked, errors.Join(errs...)
 }
 
-// expire takes from one key what has expired. When the key changes meanwhile it
-// does nothing: the next turn sees what is left to do.
+// expire takes from one key all that has expired.
 func (s *Service) expire(ctx context.Context, keyARN string) error {
-	k, err := s.readKey(ctx, keyARN)
-	if err != nil {
-		return err
-	}
-	now := micros(s.now())
-	lost := 0
-	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		lost = 0
-		rows, err := tx.Exec(`UPDATE kms_keys SET gen = gen + 1 WHERE arn = $1 AND gen = $2`, k.arn, k.gen)
-		if err != nil || rows == 0 {
+	for range attempts {
+		k, err := s.readKey(ctx, keyARN)
+		if err != nil {
 			return err
 		}
-		tx.Touch(k.arn)
-		for _, m := range k.imports {
-			if !expired(m.validTo.Int64, now) {
-				continue
-			}
-			if err := loseMaterial(tx, k, m); err != nil {
-				return err
-			}
-			lost++
+		now := micros(s.now())
+		i := slices.IndexFunc(k.imports, func(m *materialRow) bool { return expired(m.validTo.Int64, now) })
+		if i < 0 {
+			return nil
 		}
-		return nil
-	})
-	if err == nil && lost > 0 {
-		s.logger.Info("imported key material expired", "key", k.arn, "materials", lost)
+		if err := s.expireMaterial(ctx, k, k.imports[i]); err != nil && !errors.Is(err, sqldb.ErrConflict) {
+			return err
+		}
 	}
-	return err
+	return nil // the next turn goes on
+}
+
+// expireMaterial takes one material, and records it as CloudTrail does. Before the
+// record is durable nothing is done.
+func (s *Service) expireMaterial(ctx context.Context, k *keyRow, m *materialRow) error {
+	e := &access.Event{
+		Source: "kms.amazonaws.com", Name: "DeleteExpiredKeyMaterial", Region: k.region, Time: s.now(),
+		Resource: access.Resource{ARN: k.arn, Account: k.account, Type: typeKey},
+		Details:  fmt.Appendf(nil, `{"keyId":"%s","keyMaterialId":"%s"}`, k.id, m.id),
+	}
+	if err := s.guard.Announce(ctx, e); err != nil {
+		return err
+	}
+	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := claim(tx, k); err != nil {
+			return err
+		}
+		return loseMaterial(tx, k, m)
+	})
+	if err == nil {
+		s.logger.Info("imported key material expired", "key", k.arn, "material", m.id)
+	}
+	return errors.Join(err, s.guard.Conclude(ctx, e, err))
 }

@@ -102,10 +102,11 @@ func grantable(operation string, k *keyFacts) bool {
 	return usageFor[operation] == k.usage
 }
 
-// A constraint is the Constraints of a grant.
+// A constraint is the Constraints of a grant. It is immutable.
 type constraint struct {
-	equals, subset map[string]string // of the encryption context; nil: any will do
-	sourceARN      string            // of the resource for which a service asks; empty: any
+	pairs     [][2]string // that the encryption context must have; none: any context will do
+	exact     bool        // and must have no others: EncryptionContextEquals
+	sourceARN string      // of the resource for which a service asks; empty: any
 }
 
 // The limits of a constraint on the encryption context.
@@ -116,39 +117,48 @@ const (
 
 // newConstraint checks the member. AWS's tools take the two constraints on the
 // context as alternatives, and so is it here.
-func newConstraint(in *GrantConstraints) (constraint, error) {
+func newConstraint(in *GrantConstraints) (c constraint, err error) {
 	if in == nil {
-		return constraint{}, nil
+		return c, nil
 	}
-	c := constraint{equals: in.EncryptionContextEquals, subset: in.EncryptionContextSubset, sourceARN: in.SourceArn}
-	if c.equals != nil && c.subset != nil {
-		return c, awsapi.Errorf("ValidationException", "Constraints has either EncryptionContextEquals or EncryptionContextSubset, not both")
+	refuse := func(format string, args ...any) (constraint, error) {
+		return constraint{}, awsapi.Errorf("ValidationException", format, args...)
 	}
-	for _, pairs := range []map[string]string{c.equals, c.subset} {
-		if pairs != nil && (len(pairs) == 0 || len(pairs) > maxConstraintPairs) {
-			return c, awsapi.Errorf("ValidationException", "An encryption context constraint has 1 to %d pairs, not %d", maxConstraintPairs, len(pairs))
+	if in.EncryptionContextEquals != nil && in.EncryptionContextSubset != nil {
+		return refuse("Constraints has either EncryptionContextEquals or EncryptionContextSubset, not both")
+	}
+	c.exact = in.EncryptionContextEquals != nil
+	if pairs := in.context(); pairs != nil && (len(pairs) == 0 || len(pairs) > maxConstraintPairs) {
+		return refuse("An encryption context constraint has 1 to %d pairs, not %d", maxConstraintPairs, len(pairs))
+	}
+	for key, value := range in.context() {
+		if len(value) > maxConstraintValue {
+			return refuse("A value of an encryption context constraint has at most %d characters", maxConstraintValue)
 		}
-		for _, value := range pairs {
-			if len(value) > maxConstraintValue {
-				return c, awsapi.Errorf("ValidationException", "A value of an encryption context constraint has at most %d characters", maxConstraintValue)
-			}
-		}
+		c.pairs = append(c.pairs, [2]string{key, value})
 	}
-	if c.sourceARN != "" {
+	if c.sourceARN = in.SourceArn; c.sourceARN != "" {
 		if _, err := arn.Parse(c.sourceARN); err != nil {
-			return c, awsapi.Errorf("InvalidArnException", "Invalid arn %s", c.sourceARN)
+			return constraint{}, awsapi.Errorf("InvalidArnException", "Invalid arn %s", c.sourceARN)
 		}
 	}
 	return c, nil
 }
 
-// context is what CreateGrant has for kms:EncryptionContext and its keys.
-func (c *constraint) context() map[string]string {
-	if c.equals != nil {
-		return c.equals
+// context are the pairs of the constraint on the encryption context; nil where
+// there is none.
+func (c *GrantConstraints) context() map[string]string {
+	switch {
+	case c == nil:
+		return nil
+	case c.EncryptionContextEquals != nil:
+		return c.EncryptionContextEquals
 	}
-	return c.subset
+	return c.EncryptionContextSubset
 }
+
+// none reports whether the constraint is one at all.
+func (c *constraint) none() bool { return len(c.pairs) == 0 && c.sourceARN == "" }
 
 // holds says whether a request meets the constraint. That on the encryption
 // context is about the use of the key.
@@ -160,51 +170,51 @@ func (c *constraint) holds(call *access.Call, r *request) bool {
 	case "DescribeKey", "CreateGrant", "RetireGrant":
 		return true
 	}
-	return (c.equals == nil || len(c.equals) == len(r.context) && within(c.equals, r.context)) && within(c.subset, r.context)
+	return c.fits(r.context)
 }
 
-// widens says whether a grant under child could let do what one under c cannot.
-func (c *constraint) widens(child *constraint) bool {
-	if c.sourceARN != "" && c.sourceARN != child.sourceARN {
-		return true
+// fits reports whether a context has the pairs that it must have.
+func (c *constraint) fits(context map[string]string) bool {
+	if c.exact && len(context) != len(c.pairs) {
+		return false
 	}
-	if c.equals != nil {
-		return child.equals == nil || len(c.equals) != len(child.equals) || !within(c.equals, child.equals)
-	}
-	return !within(c.subset, child.context())
-}
-
-// within reports whether all pairs of a are pairs of b.
-func within(a, b map[string]string) bool {
-	for key, value := range a {
-		if have, ok := b[key]; !ok || have != value {
+	for i := range c.pairs {
+		if value, ok := context[c.pairs[i][0]]; !ok || value != c.pairs[i][1] {
 			return false
 		}
 	}
 	return true
 }
 
+// widens says whether a grant under other could let do what one under c cannot.
+func (c *constraint) widens(other *GrantConstraints) bool {
+	if c.sourceARN != "" && (other == nil || c.sourceARN != other.SourceArn) {
+		return true
+	}
+	if c.exact && other.context() != nil && other.EncryptionContextEquals == nil {
+		return true
+	}
+	return len(c.pairs) > 0 && !c.fits(other.context())
+}
+
 // text is how the row keeps the member.
-func (c *constraint) text() string {
-	if c.equals == nil && c.subset == nil && c.sourceARN == "" {
+func (c *GrantConstraints) text() string {
+	if c == nil || c.context() == nil && c.SourceArn == "" {
 		return ""
 	}
-	return string(c.member().AppendJSON(nil))
+	return string(c.AppendJSON(nil))
 }
 
-func (c *constraint) member() *GrantConstraints {
-	return &GrantConstraints{EncryptionContextEquals: c.equals, EncryptionContextSubset: c.subset, SourceArn: c.sourceARN}
-}
-
-func parseConstraint(text string) (c constraint, err error) {
+// parseConstraints reads what text has written; nil of nothing.
+func parseConstraints(text string) (*GrantConstraints, error) {
 	if text == "" {
-		return c, nil
+		return nil, nil
 	}
-	var member GrantConstraints
-	if err := json.Unmarshal([]byte(text), &member, json.RejectUnknownMembers(true)); err != nil {
-		return c, fmt.Errorf("reading the constraints of a grant: %w", err)
+	c := new(GrantConstraints)
+	if err := json.Unmarshal([]byte(text), c, json.RejectUnknownMembers(true)); err != nil {
+		return nil, fmt.Errorf("reading the constraints of a grant: %w", err)
 	}
-	return newConstraint(&member)
+	return c, nil
 }
 
 // sign fills in the fingerprint by which CreateGrant knows a request again.
@@ -265,12 +275,9 @@ func (s *Service) entry(ctx context.Context, g *grantRow) (GrantListEntry, error
 		GrantId: g.id, KeyId: g.keyARN, IssuingAccount: access.RootARN(g.issuer), Name: g.name,
 		Operations: strings.Split(g.operations, ","), CreationDate: timestamp(g.created),
 	}
-	c, err := parseConstraint(g.constraints)
-	if err != nil {
+	var err error
+	if e.Constraints, err = parseConstraints(g.constraints); err != nil {
 		return e, err
-	}
-	if g.constraints != "" {
-		e.Constraints = c.member()
 	}
 	if isService(g.grantee) {
 		e.GranteeServicePrincipal = g.grantee

@@ -278,6 +278,40 @@ func TestGrantsAreNotInherited(t *testing.T) {
 	})
 }
 
+// Nor has a role that is made again under the name of a deleted one its grants,
+// nor what key policies gave it.
+func TestRolesInheritNothing(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		byGrant, byPolicy := n.symmetricKey(), n.symmetricKey()
+		c, arn, id := n.role("Signer")
+		n.grant(byGrant, arn, "Encrypt")
+		document := keyPolicyOf(statement("kms:*", rootARN(account)), statement("kms:Encrypt", arn))
+		if _, err := n.PutKeyPolicy(ctx, &sdk.PutKeyPolicyInput{KeyId: byPolicy.KeyId, Policy: &document}); err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range []*types.KeyMetadata{byGrant, byPolicy} {
+			if err := encrypts(c, k); err != nil {
+				t.Error(err)
+			}
+		}
+		n.deleteRole("Signer")
+		again, _, newID := n.role("Signer")
+		if newID == id {
+			t.Fatal("the roles are one")
+		}
+		for _, k := range []*types.KeyMetadata{byGrant, byPolicy} {
+			wantDenied(t, encrypts(again, k))
+		}
+		shown := *must[*sdk.GetKeyPolicyOutput](t)(n.GetKeyPolicy(ctx, &sdk.GetKeyPolicyInput{KeyId: byPolicy.KeyId})).Policy
+		if strings.Contains(shown, arn) || !strings.Contains(shown, id) {
+			t.Errorf("the policy shows %s", shown)
+		}
+		if g := grantsOf(n.Client, byGrant)[0]; *g.GranteePrincipal != id {
+			t.Errorf("the grant shows %s", *g.GranteePrincipal)
+		}
+	})
+}
+
 // A grant to a service is for the resource that it names, and for nobody but the
 // service.
 func TestGrantsToServices(t *testing.T) {

@@ -30,10 +30,6 @@ type allowance struct {
 	account    bool // it is to the caller's account, whose identity policies must agree
 }
 
-func (a *allowance) unconstrained() bool {
-	return a.constraint.equals == nil && a.constraint.subset == nil && a.constraint.sourceARN == ""
-}
-
 // Grant implements access.Grants: the id of a grant that lets the caller do
 // action. While the node cannot know of all grants the database is asked, and
 // when a grant token says that there is one it may not have heard of.
@@ -99,8 +95,7 @@ func (q *question) widens(a *allowance) bool {
 	if q.request.grant == nil {
 		return false
 	}
-	child, err := newConstraint(q.request.grant.Constraints)
-	return err != nil || operationsOf(q.request.grant.Operations)&^a.operations != 0 || a.constraint.widens(&child)
+	return operationsOf(q.request.grant.Operations)&^a.operations != 0 || a.constraint.widens(q.request.grant.Constraints)
 }
 
 // loadGranted reads the grants on a key that mean a caller.
@@ -127,14 +122,18 @@ func (s *Service) loadGranted(ctx context.Context, keyARN string, caller *access
 			continue
 		}
 		a.operations = operationsOf(strings.Split(names, ","))
-		if a.constraint, err = parseConstraint(constraints); err != nil {
+		member, err := parseConstraints(constraints)
+		if err != nil {
 			return nil, err
+		}
+		if a.constraint, err = newConstraint(member); err != nil {
+			return nil, fmt.Errorf("reading grants on %s: %w", keyARN, err)
 		}
 		if a.operations&^covered == 0 {
 			continue
 		}
 		a.account = name == root && caller.Type != access.Root
-		if a.unconstrained() && !a.account {
+		if a.constraint.none() && !a.account {
 			covered |= a.operations &^ grantOperations["CreateGrant"]
 		}
 		all = append(all, a)

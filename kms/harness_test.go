@@ -149,14 +149,14 @@ func (n *node) asIn(region, account, user, policy string) *sdk.Client {
 	return n.client(region, c.AccessKeyID, c.Secret)
 }
 
-// client signs with an access key.
-func (n *node) client(region, accessKeyID string, secret access.Secret) *sdk.Client {
+// client signs with an access key, and where it is a session's, with its token.
+func (n *node) client(region, accessKeyID string, secret access.Secret, token ...string) *sdk.Client {
 	return sdk.New(sdk.Options{
 		Region:       region,
 		BaseEndpoint: aws.String("http://keyturn.test"),
 		HTTPClient:   &http.Client{Transport: awsapi.InProcess(n.handler)},
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secret.Reveal()}, nil
+			return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secret.Reveal(), SessionToken: strings.Join(token, "")}, nil
 		}),
 		RetryMaxAttempts: 1,
 	})

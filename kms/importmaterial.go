@@ -259,14 +259,9 @@ func (k *keyRow) place(id string, i *importation, now int64) (*materialRow, erro
 // storeImport stores material that came, and what follows from it for the key;
 // sqldb.ErrConflict when the key changed since it was read.
 func storeImport(tx *sqldb.Tx, k *keyRow, m *materialRow) error {
-	rows, err := tx.Exec(`UPDATE kms_keys SET gen = gen + 1 WHERE arn = $1 AND gen = $2`, k.arn, k.gen)
-	if err != nil {
+	if err := claim(tx, k); err != nil {
 		return err
 	}
-	if rows == 0 {
-		return sqldb.ErrConflict
-	}
-	tx.Touch(k.arn)
 	if k.imported(m.id) == nil {
 		if err := insertMaterial(tx, k.arn, m); err != nil {
 			return err
@@ -295,7 +290,7 @@ func storeImport(tx *sqldb.Tx, k *keyRow, m *materialRow) error {
 	if after.whole() {
 		after.state = moves("ImportKeyMaterial", k.state)
 	}
-	_, err = tx.Exec(`UPDATE kms_keys SET state = $2, material_id = $3 WHERE arn = $1`, k.arn, after.state, after.materialID)
+	_, err := tx.Exec(`UPDATE kms_keys SET state = $2, material_id = $3 WHERE arn = $1`, k.arn, after.state, after.materialID)
 	return err
 }
 

@@ -216,6 +216,9 @@ func (s *Service) DescribeKey(ctx context.Context, call *access.Call, in *Descri
 	}
 	if n.isAlias() {
 		r.alias = n.name
+		if err := s.predefine(ctx, call, n); err != nil {
+			return nil, err
+		}
 		a, err := s.readAlias(ctx, n.arn())
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, s.missing(ctx, call, "kms:DescribeKey", n)
@@ -278,9 +281,6 @@ func (k *keyRow) metadata() *KeyMetadata {
 
 // ListKeys lists the caller's keys in the call's Region, ordered by id.
 func (s *Service) ListKeys(ctx context.Context, call *access.Call, in *ListKeysRequest) (*ListKeysResponse, error) {
-	if err := s.guard.Check(ctx, call, "kms:ListKeys", everything(call)); err != nil {
-		return nil, err
-	}
 	limit, err := pageLimit(in.Limit, 100, 1000)
 	if err != nil {
 		return nil, err
@@ -288,6 +288,9 @@ func (s *Service) ListKeys(ctx context.Context, call *access.Call, in *ListKeysR
 	scope := call.Account + "/" + call.Region
 	last, err := parseMarker("ListKeys", scope, in.Marker)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.guard.Check(ctx, call, "kms:ListKeys", everything(call)); err != nil {
 		return nil, err
 	}
 	rows, err := s.db.Query(ctx, `SELECT key_id, arn FROM kms_keys

@@ -163,11 +163,11 @@ func (s *Service) ListKeyPolicies(ctx context.Context, call *access.Call, in *Li
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.findKey(ctx, call, &request{operation: "ListKeyPolicies", keyID: in.KeyId}, n); err != nil {
-		return nil, err
-	}
 	last, err := parseMarker("ListKeyPolicies", n.arn(), in.Marker)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := s.findKey(ctx, call, &request{operation: "ListKeyPolicies", keyID: in.KeyId}, n); err != nil {
 		return nil, err
 	}
 	out := &ListKeyPoliciesResponse{PolicyNames: []string{}}

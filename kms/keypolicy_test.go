@@ -245,3 +245,34 @@ func TestPolicyOfTheGreatestSize(t *testing.T) {
 		wantError(t, err, "LimitExceededException", "*")
 	})
 }
+
+// The lockout check asks as the caller asks now: where he is allowed under a
+// condition, it must hold.
+func TestLockoutCheckHeedsConditions(t *testing.T) {
+	each(t, func(t *testing.T, n *node) {
+		k := n.symmetricKey()
+		maker := n.as(account, "maker", allow("kms:*"))
+		for condition, may := range map[string]bool{
+			`{"StringEquals":{"kms:CallerAccount":"` + account + `"}}`:      true,
+			`{"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::*:user/mak*"}}`:   true,
+			`{"StringEquals":{"kms:KeySpec":"SYMMETRIC_DEFAULT"}}`:          true,
+			`{"StringEquals":{"kms:KeySpec":"RSA_2048"}}`:                   false,
+			`{"Bool":{"aws:ViaAWSService":"true"}}`:                         false,
+			`{"StringEquals":{"kms:CallerAccount":"` + otherAccount + `"}}`: false,
+		} {
+			document := keyPolicyOf(`{"Effect":"Allow","Principal":{"AWS":"` + userARN("maker") + `"},"Action":"kms:*","Resource":"*","Condition":` + condition + `}`)
+			_, err := maker.CreateKey(ctx, &sdk.CreateKeyInput{Policy: &document})
+			if may && err != nil {
+				t.Errorf("%s: %v", condition, err)
+			}
+			if !may {
+				wantError(t, err, "MalformedPolicyDocumentException", "The new key policy will not allow you to update the key policy in the future.")
+			}
+			_, err = maker.PutKeyPolicy(ctx, &sdk.PutKeyPolicyInput{KeyId: k.KeyId, Policy: &document})
+			if (err == nil) != may {
+				t.Errorf("PutKeyPolicy %s: %v", condition, err)
+			}
+			k = n.symmetricKey()
+		}
+	})
+}

@@ -14,6 +14,16 @@ type grantFilter struct {
 	operation, scope string // whom markers belong to
 	where            string // with parameters $1 …
 	args             []any
+	most             int    // on a page
+	last             string // of the page before
+}
+
+// page reads which page is asked for, once the filter is whole.
+func (f *grantFilter) page(limit *int32, marker string) (err error) {
+	if f.most, err = pageLimit(limit, 50, 100); err == nil {
+		f.last, err = parseMarker(f.operation, f.scope, marker)
+	}
+	return err
 }
 
 func (f *grantFilter) add(condition string, arg any) {
@@ -47,6 +57,9 @@ func (s *Service) ListGrants(ctx context.Context, call *access.Call, in *ListGra
 			return nil, err
 		}
 	}
+	if err := f.page(in.Limit, in.Marker); err != nil {
+		return nil, err
+	}
 	k, err := s.findKey(ctx, call, &request{operation: "ListGrants", keyID: in.KeyId, forAWSResource: forService(call)}, n)
 	if err != nil {
 		return nil, err
@@ -54,7 +67,7 @@ func (s *Service) ListGrants(ctx context.Context, call *access.Call, in *ListGra
 	if err := checkState("ListGrants", k.arn, k.state); err != nil {
 		return nil, err
 	}
-	return s.listGrants(ctx, f, in.Limit, in.Marker)
+	return s.listGrants(ctx, f)
 }
 
 // ListRetirableGrants lists the grants in the call's Region, on keys of whichever
@@ -75,15 +88,18 @@ func (s *Service) ListRetirableGrants(ctx context.Context, call *access.Call, in
 		a, _ := arn.Parse(in.RetiringPrincipal)
 		resource = access.Resource{ARN: in.RetiringPrincipal, Account: a.Account}
 	}
-	if err := s.guard.Check(ctx, call, "kms:ListRetirableGrants", resource); err != nil {
-		return nil, err
-	}
 	f := &grantFilter{operation: "ListRetirableGrants"}
 	f.add("region = $%d", call.Region)
 	if err := s.filterPrincipal(ctx, f, "retiring", in.RetiringPrincipal+in.RetiringServicePrincipal); err != nil {
 		return nil, err
 	}
-	return s.listGrants(ctx, f, in.Limit, in.Marker)
+	if err := f.page(in.Limit, in.Marker); err != nil {
+		return nil, err
+	}
+	if err := s.guard.Check(ctx, call, "kms:ListRetirableGrants", resource); err != nil {
+		return nil, err
+	}
+	return s.listGrants(ctx, f)
 }
 
 // oneFilter refuses a principal and a service at once, and one who is no service
@@ -115,20 +131,10 @@ func (s *Service) filterPrincipal(ctx context.Context, f *grantFilter, column, n
 	return nil
 }
 
-func (s *Service) listGrants(ctx context.Context, f *grantFilter, limit *int32, marker string) (*ListGrantsResponse, error) {
-	most, err := pageLimit(limit, 50, 100)
-	if err != nil {
-		return nil, err
-	}
-	scope := f.scope
-	last, err := parseMarker(f.operation, scope, marker)
-	if err != nil {
-		return nil, err
-	}
-	f.add("grant_id > $%d", last)
-	f.args = append(f.args, most+1)
+func (s *Service) listGrants(ctx context.Context, f *grantFilter) (*ListGrantsResponse, error) {
+	n := len(f.args)
 	rows, err := s.db.Query(ctx, `SELECT `+grantColumns+` FROM kms_grants WHERE `+f.where+
-		fmt.Sprintf(` ORDER BY grant_id LIMIT $%d`, len(f.args)), f.args...)
+		fmt.Sprintf(` AND grant_id > $%d ORDER BY grant_id LIMIT $%d`, n+1, n+2), append(f.args, f.last, f.most+1)...)
 	if err != nil {
 		return nil, fmt.Errorf("listing grants: %w", err)
 	}
@@ -146,10 +152,10 @@ func (s *Service) listGrants(ctx context.Context, f *grantFilter, limit *int32, 
 	}
 	rows.Close()
 	out := &ListGrantsResponse{Grants: []GrantListEntry{}}
-	if len(grants) > most {
-		grants = grants[:most]
+	if len(grants) > f.most {
+		grants = grants[:f.most]
 		out.Truncated = true
-		out.NextMarker = formatMarker(f.operation, scope, grants[most-1].id)
+		out.NextMarker = formatMarker(f.operation, f.scope, grants[f.most-1].id)
 	}
 	for _, g := range grants {
 		e, err := s.entry(ctx, g)

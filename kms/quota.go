@@ -127,10 +127,10 @@ func (t *tally) forget(scope string) {
 }
 
 // admitKey lets an account make one more key in a Region. Keys that wait for
-// their deletion count.
+// their deletion count, AWS managed ones do not.
 func (s *Service) admitKey(ctx context.Context, account, region string) error {
 	err := s.tally.admit("keys/"+account+"/"+region, s.quotas.Keys, s.now(), func(limit int) (n int, err error) {
-		err = s.db.QueryRow(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM kms_keys WHERE account = $1 AND region = $2 LIMIT $3) AS k`,
+		err = s.db.QueryRow(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM kms_keys WHERE account = $1 AND region = $2 AND manager = 'CUSTOMER' LIMIT $3) AS k`,
 			account, region, limit).Scan(&n)
 		return n, err
 	})

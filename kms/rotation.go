@@ -34,12 +34,11 @@ type Rotations interface {
 	NextOfKey(ctx context.Context, keyARN string) (next, onDemand time.Time, err error)
 }
 
-// The period of automatic rotation in days, and how often a key may turn on demand (AWS).
+// The period of automatic rotation in days (AWS).
 const (
 	minRotationDays     = 90
 	maxRotationDays     = 2560
 	defaultRotationDays = 365
-	maxOnDemand         = 25
 )
 
 // SetRotations says who turns keys, for the one who does needs a Service first.
@@ -188,8 +187,8 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, call *access.Call, in *
 		if err != nil {
 			return err
 		}
-		if k.onDemand >= maxOnDemand {
-			return awsapi.Errorf("LimitExceededException", "%s has been rotated on demand %d times already", k.arn, maxOnDemand)
+		if k.onDemand >= int64(s.quotas.OnDemandRotations) {
+			return awsapi.Errorf("LimitExceededException", "%s has been rotated on demand %d times already", k.arn, s.quotas.OnDemandRotations)
 		}
 		if k.origin == OriginTypeExternal {
 			pending, err := k.pendingMaterial(tx, micros(s.now()))

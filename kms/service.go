@@ -1,5 +1,5 @@
 // Package kms is the AWS Key Management Service: keys, aliases, key policies,
-// tags and everything that is done with keys, as AWS does it.
+// grants, tags and everything that is done with keys, as AWS does it.
 //
 // It promises what AWS documents for each operation: the same checks, error
 // codes and wording. Every operation reads find, check, act, record: it finds
@@ -46,8 +46,8 @@ type Config struct {
 	Quotas     Quotas
 	RateLimits RateLimits
 
-	// MaxSnapshots is how many keys and how many aliases are kept ready at
-	// most; 0 means 8192. A key in use costs some kilobytes (an RSA key about
+	// MaxSnapshots is how many keys, how many aliases and how many callers' grants
+	// are kept ready at most; 0 means 8192. A key in use costs some kilobytes (an RSA key about
 	// ten), an idle one nothing: what was not used for IdleAfter is dropped.
 	MaxSnapshots int
 	IdleAfter    time.Duration // 0: ten minutes
@@ -160,8 +160,9 @@ const (
 
 // Run does the work that no request does, until ctx ends: keys whose date of
 // deletion has come are destroyed, imported material whose time is over is
-// taken away, last uses are written down, idle snapshots are dropped. It returns nil after a last flush. Any number of nodes may run
-// it. Errors are logged and tried again at the next tick.
+// taken away, last uses are written down, idle snapshots are dropped. It returns
+// nil after a last flush. Any number of nodes may run it. Errors are logged and
+// tried again at the next tick.
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()

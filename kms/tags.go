@@ -36,10 +36,10 @@ func putTag(tx *sqldb.Tx, keyARN string, t Tag) error {
 
 // TagResource adds tags, or gives present ones another value; all or none.
 func (s *Service) TagResource(ctx context.Context, call *access.Call, in *TagResourceRequest) (*awsapi.Empty, error) {
+	if err := s.checkTags(in.Tags); err != nil {
+		return nil, err
+	}
 	_, err := s.change(ctx, call, &request{operation: "TagResource", keyID: in.KeyId, tags: in.Tags}, func(tx *sqldb.Tx, k *keyRow) error {
-		if err := s.checkTags(in.Tags); err != nil {
-			return err
-		}
 		for _, t := range in.Tags {
 			if err := putTag(tx, k.arn, t); err != nil {
 				return err
@@ -76,15 +76,15 @@ func (s *Service) ListResourceTags(ctx context.Context, call *access.Call, in *L
 	if err != nil {
 		return nil, err
 	}
-	k, err := s.findKey(ctx, call, &request{operation: "ListResourceTags", keyID: in.KeyId}, n)
-	if err != nil {
-		return nil, err
-	}
 	limit, err := pageLimit(in.Limit, 50, 50)
 	if err != nil {
 		return nil, err
 	}
-	last, err := parseMarker("ListResourceTags", k.arn, in.Marker)
+	last, err := parseMarker("ListResourceTags", n.arn(), in.Marker)
+	if err != nil {
+		return nil, err
+	}
+	k, err := s.findKey(ctx, call, &request{operation: "ListResourceTags", keyID: in.KeyId}, n)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"context"
+	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/kms"
 
@@ -34,10 +35,27 @@ func (u *user) delete() {
 	administer(u.node, "DeleteUser", u.node.guard.DeleteUser, access.DeleteUserInput{UserName: u.name})
 }
 
-func (u *user) allow(actions ...string) {
-	u.node.t.Helper()
-	administer(u.node, "PutUserPolicy", u.node.guard.PutUserPolicy,
-		access.PutUserPolicyInput{UserName: u.name, PolicyName: "p", PolicyDocument: allow(actions...)})
+// role makes a role, and returns its ARN and unique id and a client for a session
+// of it.
+func (n *node) role(name string) (c *sdk.Client, arn, id string) {
+	n.t.Helper()
+	made := administer(n, "CreateRole", n.guard.CreateRole, access.CreateRoleInput{RoleName: name, AssumeRolePolicyDocument: trustAll}).Role
+	found, err := n.guard.FindRole(ctx, made.Arn)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	s, err := n.guard.NewRoleSession(found, &access.SessionOptions{Name: "s", Duration: time.Hour})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return n.client(region, s.AccessKeyID, s.Secret, s.Token.Reveal()), made.Arn, made.RoleId
+}
+
+const trustAll = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"` + account + `"},"Action":"sts:AssumeRole"}]}`
+
+func (n *node) deleteRole(name string) {
+	n.t.Helper()
+	administer(n, "DeleteRole", n.guard.DeleteRole, access.DeleteRoleInput{RoleName: name})
 }
 
 // administer calls an operation of the guard as the root user of account.

@@ -22,7 +22,7 @@ import (
 //
 //	intent  the row says that the next claim may call CreateKey
 //	call    CreateKey, with the row's token as a tag; at most once for each intent
-//	made    the row names the key; what else it needs comes after
+//	made    the row names the key; what else it needs comes after, its material included where that is imported
 //
 // Whoever finds an intent that may have been used before looks for the key by its tag before it writes a new intent.
 func (t *turn) create(ctx context.Context) (rotation.Outcome, error) {
@@ -85,8 +85,12 @@ func (t *turn) made(meta *types.KeyMetadata) rotation.Outcome {
 	if isMultiRegion(arn) {
 		arn = inRegion(arn, t.Policy.Region)
 	}
+	data := rotation.Data{NewKey: arn}
+	if meta.Origin == types.OriginTypeExternal {
+		data.Notes = map[string]string{noteOrigin: string(meta.Origin)}
+	}
 	return rotation.Outcome{
-		Data: rotation.Data{NewKey: arn},
+		Data: data,
 		Generations: []rotation.GenerationChange{{
 			Key: arn, State: rotation.StatePreActivation, Made: rotation.MadeByKeyturn,
 			Spec: string(meta.KeySpec), Usage: string(meta.KeyUsage), Regions: regionsOf(meta),
@@ -104,6 +108,9 @@ func (t *turn) successor(ctx context.Context, old *types.KeyMetadata) (*kms.Crea
 		return nil, err
 	}
 	in.KeySpec, in.KeyUsage, in.Origin = t.successorSpec(old), old.KeyUsage, types.OriginTypeAwsKms
+	if old.Origin == types.OriginTypeExternal {
+		in.Origin = old.Origin
+	}
 	if aws.ToBool(old.MultiRegion) {
 		in.MultiRegion = old.MultiRegion
 	}
@@ -157,13 +164,18 @@ func (t *turn) successorTags(old map[string]string) []types.Tag {
 	return tags
 }
 
-// finish gives the new key what CreateKey cannot: replicas, mentions of its own ARN in its policy, the automatic
+// finish gives the new key what CreateKey cannot: imported material, replicas, mentions of its own ARN in its policy, the automatic
 // rotation setting, grants. It is done again whole when any of it failed.
 func (t *turn) finish(ctx context.Context) (rotation.Outcome, error) {
 	if t.Closed {
 		return rotation.Outcome{}, rotation.ErrNotDone
 	}
-	made, wait, err := t.replicate(ctx, t.maker())
+	if wait, err := t.fill(ctx); err != nil {
+		return rotation.Outcome{}, err
+	} else if wait > 0 {
+		return rotation.Outcome{Wait: wait, Note: "made its material here and imported it; there is no copy"}, nil
+	}
+	old, made, wait, err := t.replicate(ctx, t.maker())
 	if err != nil || wait > 0 {
 		return rotation.Outcome{Wait: wait}, err
 	}
@@ -178,6 +190,9 @@ func (t *turn) finish(ctx context.Context) (rotation.Outcome, error) {
 	}
 	for _, region := range made.regions {
 		p := t.at(region)
+		if p != t && old.keys[region] == nil {
+			continue // another hand has taken it there
+		}
 		note, err := p.finishHere(ctx, made.keys[region])
 		if err != nil {
 			return rotation.Outcome{}, p.here(err)
@@ -196,6 +211,9 @@ func (t *turn) finish(ctx context.Context) (rotation.Outcome, error) {
 // finishHere does what finish does for the key of one Region.
 func (t *turn) finishHere(ctx context.Context, meta *types.KeyMetadata) (string, error) {
 	var did []string
+	if !t.atHome() && meta.KeyState == types.KeyStateDisabled {
+		return "", nil // that was the last thing to do here
+	}
 	for _, do := range []func(context.Context, *types.KeyMetadata) (string, error){t.finishPolicy, t.finishRotation, t.finishGrants, t.finishState} {
 		note, err := do(ctx, meta)
 		if err != nil {

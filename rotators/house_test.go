@@ -55,6 +55,7 @@ type house struct {
 	service *rotation.Service
 
 	materials *materials
+	imported  *imported
 }
 
 func newHouse(t testing.TB, db *sqldb.DB) *house {
@@ -71,9 +72,10 @@ func newHouse(t testing.TB, db *sqldb.DB) *house {
 	check(t, err)
 	check(t, h.guard.AddEphemeral(access.EphemeralCredential{AccessKeyID: "AKIAROOT", Secret: access.NewSecret("secret"), Account: account}))
 	h.table = rotation.NewTable(db)
+	h.imported = &imported{Backend: keystoretest.KnownRSA(store)}
 	quiet := slog.New(slog.DiscardHandler)
 	h.kms, err = kms.New(ctx, kms.Config{
-		DB: db, Guard: h.guard, Backend: keystoretest.KnownRSA(store), Sealer: store.Sealer("kms"), Now: h.clock.Now, Logger: quiet, DeletionGrace: -1, Lineages: lineages{h},
+		DB: db, Guard: h.guard, Backend: h.imported, Sealer: store.Sealer("kms"), Now: h.clock.Now, Logger: quiet, DeletionGrace: -1, Lineages: lineages{h},
 	})
 	check(t, err)
 	handler := awsapi.NewHandler(awsapi.Config{Guard: h.guard, Services: []awsapi.Service{h.kms.API()}, Logger: quiet})
@@ -206,7 +208,8 @@ func (h *house) driveUntil(id string, enough func(rotation.Rotation) bool) rotat
 		check(h.t, err)
 		h.wire.touch()
 	}
-	h.t.Fatalf("rotation %s never ends", id)
+	r := h.rotation(id)
+	h.t.Fatalf("rotation %s never ends: it is %s at %s: %s", id, r.Status, r.Step, r.Error)
 	return rotation.Rotation{}
 }
 

@@ -94,7 +94,7 @@ func (t *turn) moved(found, expected string) error {
 		"%s names %s, not %s: another hand has moved it", t.named(t.Policy.Alias), found, expected)
 }
 
-// turnable answers nil when a successor of the key can be made by CreateKey alone.
+// turnable answers nil when a successor of the key can be made.
 func (t *turn) turnable(meta *types.KeyMetadata) error {
 	arn := aws.ToString(meta.Arn)
 	if parts := strings.Split(arn, ":"); len(parts) == 6 && (parts[3] != t.Policy.Region || parts[4] != t.Policy.Account) {
@@ -104,15 +104,16 @@ func (t *turn) turnable(meta *types.KeyMetadata) error {
 	switch {
 	case meta.KeyManager == types.KeyManagerTypeAws:
 		return permanent("make a key of your own and let the alias name it", "%s belongs to an AWS service", arn)
-	case meta.Origin == types.OriginTypeExternal:
-		return permanent("turn it by hand", "%s has imported material: turning such keys is not implemented yet", arn)
-	case meta.CustomKeyStoreId != nil || (meta.Origin != types.OriginTypeAwsKms && meta.Origin != ""):
+	case meta.CustomKeyStoreId != nil || (meta.Origin != types.OriginTypeAwsKms && meta.Origin != types.OriginTypeExternal && meta.Origin != ""):
 		return permanent("turn it by hand", "%s lives in a custom key store: turning such keys is not implemented yet", arn)
 	case t.Policy.Usage != "" && t.Policy.Usage != string(meta.KeyUsage):
 		return permanent("leave usage out of the policy, or turn another alias",
 			"%s is for %s, and an alias cannot change to %s", arn, meta.KeyUsage, t.Policy.Usage)
 	}
 	if err := fitsUsage(t.successorSpec(meta), meta); err != nil {
+		return err
+	}
+	if err := t.importable(meta); err != nil {
 		return err
 	}
 	if t.Row.Kind == rotation.KindCompromise {

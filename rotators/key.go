@@ -174,6 +174,9 @@ func enabled(meta *types.KeyMetadata, what string) error {
 		return nil
 	case types.KeyStateCreating, types.KeyStateUpdating, types.KeyStateUnavailable:
 		return fmt.Errorf("%s %s is %s", what, aws.ToString(meta.Arn), meta.KeyState)
+	case types.KeyStatePendingImport:
+		return rotation.Drift("import its key material again, then resume; or cancel the rotation",
+			"%s %s has lost its imported key material", what, aws.ToString(meta.Arn))
 	case types.KeyStatePendingDeletion, types.KeyStatePendingReplicaDeletion:
 		return rotation.Drift("cancel its deletion and enable it, then resume; or cancel the rotation",
 			"%s %s is pending deletion: another hand did that", what, aws.ToString(meta.Arn))
@@ -224,9 +227,9 @@ func (t *turn) keyPolicy(ctx context.Context, key string) (string, error) {
 	return aws.ToString(out.Policy), nil
 }
 
-// publicHalf reads the SubjectPublicKeyInfo of a key; nil for a key that has none.
+// publicHalf reads the SubjectPublicKeyInfo of a key; nil for a key that has none, or is compromised and shows it no more.
 func (t *turn) publicHalf(ctx context.Context, meta *types.KeyMetadata) ([]byte, error) {
-	if !hasPublicHalf(meta) {
+	if !hasPublicHalf(meta) || t.Row.Kind == rotation.KindCompromise && meta.KeyState != types.KeyStateEnabled {
 		return nil, nil
 	}
 	out, err := t.client.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: meta.Arn})

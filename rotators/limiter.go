@@ -23,7 +23,8 @@ const (
 	classList                 // ListKeys, ListAliases: 500
 	classCreate               // CreateKey, CreateAlias, UpdateAlias, EnableKey, DisableKey, GetKeyLastUsage: 5
 	classTag                  // TagResource, UntagResource: 10
-	classWrite                // PutKeyPolicy, ScheduleKeyDeletion, DeleteAlias: 15
+	classWrite                // PutKeyPolicy, ScheduleKeyDeletion, DeleteAlias, ImportKeyMaterial: 15
+	classImport               // GetParametersForImport: 0.25
 	classCrypto               // thousands, but they are the account's traffic, not ours
 	classUnknown              // anything else: as slow as the slowest
 )
@@ -33,8 +34,8 @@ var classOf = map[string]class{
 	"DisableKey": classCreate, "GetKeyLastUsage": classCreate, "EnableKeyRotation": classCreate, "UpdateKeyDescription": classCreate,
 	"TagResource": classTag, "UntagResource": classTag,
 	"PutKeyPolicy": classWrite, "ScheduleKeyDeletion": classWrite, "DeleteAlias": classWrite, "CancelKeyDeletion": classCreate,
-	"CreateGrant": classWrite,
-	"ListKeys":    classList, "ListAliases": classList,
+	"CreateGrant": classWrite, "ImportKeyMaterial": classWrite, "GetParametersForImport": classImport,
+	"ListKeys": classList, "ListAliases": classList,
 	"DescribeKey": classRead, "GetKeyPolicy": classRead, "ListResourceTags": classRead, "GetPublicKey": classRead,
 	"ListGrants": classRead, "GetKeyRotationStatus": classRead,
 	"Sign": classCrypto, "Verify": classCrypto, "Encrypt": classCrypto, "Decrypt": classCrypto,
@@ -49,6 +50,7 @@ func newLimiter() *limiter {
 		classCreate:  rate.NewLimiter(1, 4),
 		classTag:     rate.NewLimiter(2, 4),
 		classWrite:   rate.NewLimiter(3, 6),
+		classImport:  rate.NewLimiter(0.1, 1),
 		classCrypto:  rate.NewLimiter(20, 40),
 		classUnknown: rate.NewLimiter(1, 1),
 	}}

@@ -90,6 +90,7 @@ func (p *planning) look(ctx context.Context) error {
 		p.check("key", true, "", "%s, %s, %s, made %s", meta.KeySpec, meta.KeyUsage, meta.KeyState, aws.ToTime(meta.CreationDate).UTC().Format(time.RFC3339))
 	}
 	p.lookAtMigration()
+	p.lookAtOrigin()
 	p.lookAtRegions(ctx)
 	for _, look := range []func(context.Context){p.lookAtPolicy, p.lookAtTags, p.lookAtNames, p.lookAtGrants, p.lookAtUse, p.lookAtRotation, p.lookAtPermissions} {
 		look(ctx)
@@ -108,6 +109,14 @@ func (p *planning) lookAtMigration() {
 	}
 	p.warn("this is a migration: the next key is of spec %s instead of %s. Every caller that names an algorithm, and every verifier, must know the new one before the switch",
 		spec, p.meta.KeySpec)
+}
+
+func (p *planning) lookAtOrigin() {
+	if p.meta.Origin != types.OriginTypeExternal {
+		return
+	}
+	p.check("imported material", true, "", "the next key's is made by the rotator, wrapped with %s and imported", wrappingFor(p.successorSpec(p.meta)))
+	p.warn("nobody keeps a copy of the material that the rotator imports, and it does not expire: whoever must hold the key elsewhere too turns it by hand")
 }
 
 func (p *planning) lookAtRegions(ctx context.Context) {
@@ -219,6 +228,18 @@ func (p *planning) lookAtGrants(ctx context.Context) {
 		p.refuse("grants", err)
 		return
 	}
+	if p.present != nil {
+		for _, region := range p.present.living() {
+			if at := p.at(region); at != p.turn {
+				more, err := at.grants(ctx, at.Row.Data.OldKey)
+				if err != nil {
+					p.refuse("grants", at.here(err))
+					continue
+				}
+				grants = append(grants, more...)
+			}
+		}
+	}
 	p.check("grants", true, "", "%d on the present key", len(grants))
 	for _, g := range grants {
 		what := "is not copied: review whether its holder needs it on the new key"
@@ -276,7 +297,19 @@ func (p *planning) lookAtPermissions(ctx context.Context) {
 		}
 	}
 	p.check("permissions to manage", true, "", "kms:%s have no dry run: they are seen to be allowed when they are first used",
-		strings.Join(managing, ", kms:"))
+		strings.Join(p.managing(), ", kms:"))
+}
+
+// managing lists the management operations that the rotation needs.
+func (p *planning) managing() []string {
+	needed := slices.Clone(managing)
+	if p.present != nil {
+		needed = append(needed, "ReplicateKey")
+	}
+	if p.meta.Origin == types.OriginTypeExternal {
+		needed = append(needed, "GetParametersForImport", "ImportKeyMaterial")
+	}
+	return needed
 }
 
 var managing = []string{"CreateKey", "TagResource", "CreateAlias", "UpdateAlias", "DeleteAlias", "DisableKey", "EnableKey", "ScheduleKeyDeletion"}
@@ -365,6 +398,9 @@ func (p *planning) calls(step rotation.Step) []string {
 					calls = append(calls, "ReplicateKey (the new key, to "+region+", like the present key there)")
 				}
 			}
+		}
+		if p.meta.Origin == types.OriginTypeExternal {
+			calls = append(calls, "GetParametersForImport (the new key)", "ImportKeyMaterial (the new key: material made here)")
 		}
 		if p.rewrites {
 			calls = append(calls, "PutKeyPolicy (the new key: mentions of the present key become its own ARN)")

@@ -43,7 +43,6 @@ func (t *turn) recover(ctx context.Context) (rotation.Outcome, error) {
 	if err != nil || out != nil {
 		return deref(out), err
 	}
-	notes := map[string]string{noteSearch: "", noteSwept: "needed"}
 	if len(found) == 0 {
 		if t.Closed {
 			return rotation.Outcome{}, rotation.ErrNotDone
@@ -58,7 +57,10 @@ func (t *turn) recover(ctx context.Context) (rotation.Outcome, error) {
 	// The oldest is kept; the row has named none of them, so none was ever published. The sweep removes the others.
 	keep := found[0]
 	adopted := t.made(keep)
-	adopted.Data.Notes = notes
+	if adopted.Data.Notes == nil {
+		adopted.Data.Notes = map[string]string{}
+	}
+	adopted.Data.Notes[noteSearch], adopted.Data.Notes[noteSwept] = "", "needed"
 	adopted.Note = fmt.Sprintf("found %s again, which an earlier attempt had made", aws.ToString(keep.Arn))
 	return adopted, nil
 }

@@ -237,20 +237,19 @@ func (t *turn) followers(ctx context.Context, present *kin) (follows []string, e
 // replicate lets the new key be wherever the old one is, with what is each Region's own like there: policy, tags,
 // description. ReplicateKey can be called again: there is one key a Region. wait is how long to give a target that
 // takes its time. Of a key of one Region it only sees that it is there. maker is the turn of the new primary key's Region.
-func (t *turn) replicate(ctx context.Context, maker *turn) (made *kin, wait time.Duration, err error) {
+func (t *turn) replicate(ctx context.Context, maker *turn) (old, made *kin, wait time.Duration, err error) {
 	if _, err := maker.fresh(ctx); err != nil {
-		return nil, 0, maker.here(err)
+		return nil, nil, 0, maker.here(err)
 	}
 	if !isMultiRegion(t.Row.Data.NewKey) {
 		made, err = t.kin(ctx, t.Row.Data.NewKey)
-		return made, 0, err
+		return nil, made, 0, err
 	}
-	old, err := t.kin(ctx, t.Row.Data.OldKey)
-	if err != nil {
-		return nil, 0, err
+	if old, err = t.kin(ctx, t.Row.Data.OldKey); err != nil {
+		return nil, nil, 0, err
 	}
 	if made, err = t.kin(ctx, t.Row.Data.NewKey); err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
 	for _, region := range old.living() {
 		if made.keys[region] != nil {
@@ -259,22 +258,21 @@ func (t *turn) replicate(ctx context.Context, maker *turn) (made *kin, wait time
 		p := t.at(region)
 		in, err := p.replica(ctx, old.keys[region])
 		if err != nil {
-			return nil, 0, p.here(err)
+			return nil, nil, 0, p.here(err)
 		}
 		if _, err := maker.client.ReplicateKey(ctx, in); err != nil && code(err) != "AlreadyExistsException" {
-			return nil, 0, fmt.Errorf("replicating %s to %s: %w", maker.Row.Data.NewKey, region, err)
+			return nil, nil, 0, fmt.Errorf("replicating %s to %s: %w", maker.Row.Data.NewKey, region, err)
 		}
 	}
 	if made, err = t.kin(ctx, t.Row.Data.NewKey); err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
 	for _, region := range old.living() {
-		meta := made.keys[region]
-		if meta == nil || meta.KeyState == types.KeyStateCreating {
-			return nil, replicating, nil
+		if meta := made.keys[region]; meta == nil || meta.KeyState == types.KeyStateCreating {
+			return nil, nil, replicating, nil
 		}
 	}
-	return made, 0, nil
+	return old, made, 0, nil
 }
 
 // replicating is how long AWS is given to copy a key to another Region before it is looked at again.

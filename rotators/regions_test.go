@@ -400,10 +400,11 @@ func TestRegionsJoinALineage(t *testing.T) {
 	}
 }
 
-// A Region whose key is disabled keeps a disabled key behind its alias.
+// A Region whose key is disabled keeps a disabled key behind its alias. What is each Region's own is carried over all the
+// same, also when the step is done again.
 func TestADisabledRegionStaysSo(t *testing.T) {
 	h := newHouse(t, sqldbtest.SQLite(t))
-	p := h.spread("dark", region, []string{west}, []string{region, west}, nil)
+	p := h.spread("dark", region, []string{west}, []string{region, west}, func(p *rotation.Policy) { p.CopyGrants = true })
 	h.settle(p.Name)
 	disabled := func(want string) {
 		t.Helper()
@@ -415,9 +416,24 @@ func TestADisabledRegionStaysSo(t *testing.T) {
 			}
 		}
 	}
-	_, err := h.in(west).DisableKey(t.Context(), &sdk.DisableKeyInput{KeyId: aws.String(keyOf(h.names(p.Alias)))})
+	old := keyOf(h.names(p.Alias))
+	_, err := h.in(west).CreateGrant(t.Context(), &sdk.CreateGrantInput{
+		KeyId: &old, GranteePrincipal: aws.String("arn:aws:iam::" + account + ":root"), Operations: []types.GrantOperation{types.GrantOperationVerify},
+	})
 	check(t, err)
-	r := h.turn(p.Name, rotation.StepDeactivate)
+	_, err = h.in(west).DisableKey(t.Context(), &sdk.DisableKeyInput{KeyId: &old})
+	check(t, err)
+	id := h.rotate(p.Name)
+	h.untilItDiesAfter("DisableKey")
+	r := h.driveUntil(id, func(r rotation.Rotation) bool { return !r.DoneAt[rotation.StepDeactivate].IsZero() })
+	if !r.Switched {
+		t.Fatalf("the rotation is %s at %s: %s", r.Status, r.Step, r.Error)
+	}
+	grants, err := h.in(west).ListGrants(t.Context(), &sdk.ListGrantsInput{KeyId: aws.String(keyOf(r.NewKey))})
+	check(t, err)
+	if len(grants.Grants) != 1 {
+		t.Errorf("the new key in the west has %d grants", len(grants.Grants))
+	}
 	h.bothNames(t, p, r.NewKey)
 	disabled("Disabled")
 	back := h.drive(rollBack(h, p.Name))

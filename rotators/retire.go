@@ -141,7 +141,7 @@ func (t *turn) suspend(ctx context.Context) (rotation.Outcome, error) {
 	case len(pending) > 0:
 		done = append(done, "another hand has scheduled its deletion in "+strings.Join(pending, ", "))
 	}
-	use := slices.DeleteFunc(old.living(), func(region string) bool { return old.keys[region].KeyState == types.KeyStateDisabled })
+	use := slices.DeleteFunc(old.living(), func(region string) bool { return isOff(old.keys[region]) })
 	for _, region := range use {
 		p := t.at(region)
 		if wait, note, err := p.lastUse(ctx, p.Row.Data.OldKey); err != nil || wait > 0 {
@@ -153,11 +153,24 @@ func (t *turn) suspend(ctx context.Context) (rotation.Outcome, error) {
 			return rotation.Outcome{}, err
 		}
 	}
-	note := "it is disabled" + old.elsewhere(t.region)
+	note := old.off(t.region)
 	if t.options.Wanted == nil && len(use) > 0 {
 		note += "; nobody watches for callers who still want it"
 	}
 	return rotation.Outcome{Generations: []rotation.GenerationChange{change}, Note: strings.Join(append([]string{note}, done...), "; ")}, nil
+}
+
+// isOff reports whether nobody can use a key: it is disabled, or has lost its imported material and so cannot be disabled.
+func isOff(meta *types.KeyMetadata) bool {
+	return meta.KeyState == types.KeyStateDisabled || meta.KeyState == types.KeyStatePendingImport
+}
+
+// off says in which way nobody can use a generation any more.
+func (k *kin) off(home string) string {
+	if len(k.among(types.KeyStatePendingImport)) > 0 {
+		return "its imported material is gone, so nobody can use it; were it imported again, the key would be enabled"
+	}
+	return "it is disabled" + k.elsewhere(home)
 }
 
 // disable disables the old key in t's Region.
@@ -301,6 +314,10 @@ func (t *turn) watch(ctx context.Context) (rotation.Outcome, error) {
 			}
 			back.Person = fmt.Sprintf("%s was wanted %d times while it was disabled%s and is enabled again", p.named(key), demand.Calls, demand.by())
 			back.Hint = "move those callers to " + t.Policy.Alias + "; resume to disable it again"
+			if old.keys[region].KeyState == types.KeyStatePendingImport {
+				back.Person = fmt.Sprintf("%s was wanted %d times%s, and its imported material is gone", p.named(key), demand.Calls, demand.by())
+				back.Hint = "import its material again, or move those callers to " + t.Policy.Alias + "; then resume"
+			}
 			return back, nil
 		}
 	}
@@ -380,7 +397,7 @@ func (t *turn) destroy(ctx context.Context) (rotation.Outcome, error) {
 				"%s is an encryption key", key)
 		case hasPublicHalf(meta) && (t.Old == nil || len(t.Old.Public) == 0):
 			return rotation.Outcome{}, permanent("roll nothing further: report this", "the history does not hold the public half of %s", key)
-		case meta.KeyState != types.KeyStateDisabled && !isPending(meta):
+		case !isOff(meta) && !isPending(meta):
 			return rotation.Outcome{
 				Generations: []rotation.GenerationChange{{Key: key, State: rotation.StateDeactivated}},
 				Person:      fmt.Sprintf("%s is %s again: another hand did that", t.at(region).named(key), meta.KeyState),
@@ -470,14 +487,14 @@ func (t *turn) revoke(ctx context.Context) (rotation.Outcome, error) {
 	for _, region := range old.living() {
 		p := t.at(region)
 		use = append(use, p.named(p.saysLastUse(ctx, p.Row.Data.OldKey)))
-		if old.keys[region].KeyState == types.KeyStateDisabled {
+		if isOff(old.keys[region]) {
 			continue
 		}
 		if err := p.disable(ctx); err != nil {
 			return rotation.Outcome{}, err
 		}
 	}
-	return t.andSweep(ctx, rotation.Outcome{Generations: change, Note: "it is disabled" + old.elsewhere(t.region) + "; " + strings.Join(use, "; ")})
+	return t.andSweep(ctx, rotation.Outcome{Generations: change, Note: old.off(t.region) + "; " + strings.Join(use, "; ")})
 }
 
 // saysLastUse words the last use of a key for the history. Not to know it is no reason to leave a compromised key enabled.

@@ -55,7 +55,7 @@ func (t *turn) restore(ctx context.Context) (rotation.Outcome, error) {
 	change := rotation.GenerationChange{Key: key, State: rotation.StateActive}
 	if isMultiRegion(key) {
 		// Replicas that are gone, or never were where the present key is, come again.
-		made, wait, err := t.replicate(ctx, maker)
+		_, made, wait, err := t.replicate(ctx, maker)
 		if err != nil || wait > 0 {
 			return rotation.Outcome{Wait: wait}, err
 		}
@@ -73,7 +73,7 @@ func (t *turn) restoreHere(ctx context.Context, meta *types.KeyMetadata, state r
 	key := meta.Arn
 	// The roll back may have come while our own suspension was under way: the key is disabled and nobody recorded it.
 	ours := state == rotation.StateSuspended || t.Row.Data.Cut == rotation.StepSuspend && meta.KeyState == types.KeyStateDisabled
-	if meta.KeyState != types.KeyStateEnabled && !ours {
+	if meta.KeyState == types.KeyStatePendingImport || meta.KeyState != types.KeyStateEnabled && !ours {
 		return enabled(meta, "the previous key")
 	}
 	if isPending(meta) {

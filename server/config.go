@@ -179,6 +179,9 @@ func (c Config) withDefaults() (Config, error) {
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		wrong = append(wrong, errors.New("tls.certificate and tls.key go together"))
 	}
+	if _, err := c.openSTS(nil); err != nil {
+		wrong = append(wrong, err)
+	}
 	seen := map[string]bool{"local": true}
 	for _, t := range c.Targets {
 		if t.Name == "" || t.Region == "" {

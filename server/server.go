@@ -339,7 +339,7 @@ const enginePolicy = `{"Version":"2012-10-17","Statement":[{"Sid":"TurnKeys","Ef
 "kms:CreateAlias","kms:UpdateAlias","kms:DeleteAlias","kms:ListAliases","kms:GetKeyPolicy","kms:PutKeyPolicy","kms:TagResource",
 "kms:UntagResource","kms:ListResourceTags","kms:GetPublicKey","kms:GetKeyRotationStatus","kms:EnableKeyRotation","kms:ListGrants",
 "kms:CreateGrant","kms:GetKeyLastUsage","kms:Sign","kms:Verify","kms:Encrypt","kms:Decrypt","kms:GenerateMac","kms:VerifyMac",
-"kms:DeriveSharedSecret","kms:Encapsulate","kms:Decapsulate"]}]}`
+"kms:DeriveSharedSecret","kms:Encapsulate","kms:Decapsulate","kms:GetParametersForImport","kms:ImportKeyMaterial"]}]}`
 
 // Settle does all that is due now and returns when something is due next. It is
 // Run for tests that move the clock themselves.

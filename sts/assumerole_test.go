@@ -3,6 +3,7 @@ package sts_test
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,8 +15,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
 	"github.com/keyturn/keyturn/access"
+	"github.com/keyturn/keyturn/awsapi"
 	"github.com/keyturn/keyturn/sqldb"
 	"github.com/keyturn/keyturn/sqldb/sqldbtest"
+	"github.com/keyturn/keyturn/sts"
 )
 
 func assume(c *sdk.Client, roleARN string, change ...func(*sdk.AssumeRoleInput)) (*sdk.AssumeRoleOutput, error) {
@@ -129,6 +132,39 @@ func TestWhoMayAssume(t *testing.T) {
 	root := n.client(credentials.NewStaticCredentialsProvider("ROOT", "secret", ""))
 	_, err = assume(root, "arn:aws:iam::111122223333:role/role-0")
 	wantError(t, err, "AccessDenied", "Roles may not be assumed by root accounts.")
+}
+
+// From account to account a session goes as a user does: where the other side trusts it, and its own side lets it.
+func TestSessionsAcrossAccounts(t *testing.T) {
+	n := newNode(t)
+	alice := n.user(account, "alice", allow("sts:*"))
+	mine := document(trust(`{"AWS": "111122223333"}`, "sts:AssumeRole"))
+	sessions := map[string]*sdk.Client{}
+	for name, statements := range map[string][]string{"may": {allow("sts:AssumeRole")}, "not": nil} {
+		out := must[*sdk.AssumeRoleOutput](t)(assume(alice, n.role(account, name, mine, statements...)))
+		sessions[name] = n.as(out.Credentials)
+	}
+	out := must[*sdk.AssumeRoleOutput](t)(assume(alice, "arn:aws:iam::111122223333:role/may", func(in *sdk.AssumeRoleInput) { in.Policy = aws.String(document(allow("kms:*"))) }))
+	sessions["bounded"] = n.as(out.Credentials)
+	for i, tc := range []struct{ principal, who string }{
+		{`{"AWS": "arn:aws:iam::111122223333:role/may"}`, "may"},
+		{`{"AWS": "arn:aws:sts::111122223333:assumed-role/may/session-1"}`, "may"},
+		{`{"AWS": "arn:aws:sts::111122223333:assumed-role/may/session-2"}`, ""},
+		{`{"AWS": "arn:aws:iam::111122223333:role/not"}`, ""},
+		{`{"AWS": "111122223333"}`, "may"},
+		{`{"AWS": "arn:aws:iam::111122223333:user/alice"}`, ""},
+	} {
+		theirs := n.role(other, fmt.Sprint("theirs-", i), document(trust(tc.principal, "sts:AssumeRole")))
+		for name, session := range sessions {
+			_, err := assume(session, theirs)
+			if name == tc.who && err != nil {
+				t.Errorf("%s, %s: %v", tc.principal, name, err)
+			}
+			if name != tc.who {
+				wantError(t, err, "AccessDenied", "is not authorized to perform: sts:AssumeRole")
+			}
+		}
+	}
 }
 
 // The confused deputy: a service that serves many customers with one identity gives the external id of the one it serves.
@@ -316,6 +352,38 @@ func TestGetSessionToken(t *testing.T) {
 	}
 	_, err = n.client(credentials.NewStaticCredentialsProvider("ROOT", "secret", "")).GetSessionToken(ctx, &sdk.GetSessionTokenInput{})
 	wantError(t, err, "AccessDenied", "Only users of the server")
+}
+
+// The way of AWS's console to end sessions: what was begun before a moment is denied everything. What begins later, and who
+// signs with an access key, is not.
+func TestSessionsAreRevokedByTime(t *testing.T) {
+	n := newNode(t)
+	alice := n.user(account, "alice", allow("sts:*"))
+	role := n.role(account, "R", document(trust(`{"AWS": "111122223333"}`, "sts:AssumeRole")), allow("kms:Sign"))
+	before := must[*sdk.AssumeRoleOutput](t)(assume(alice, role)).Credentials
+	if !n.may(before, "kms:Sign") {
+		t.Fatal("the session may not do what the role may")
+	}
+	n.advance(2 * time.Second)
+	do(n, account, n.guard.PutRolePolicy, access.PutRolePolicyInput{RoleName: "R", PolicyName: "revoke", PolicyDocument: document(
+		`{"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": {"DateLessThan": {"aws:TokenIssueTime": "` + n.now().UTC().Format(time.RFC3339) + `"}}}`)})
+	if n.may(before, "kms:Sign") {
+		t.Error("a session that began earlier goes on")
+	}
+	n.advance(2 * time.Second)
+	if !n.may(must[*sdk.AssumeRoleOutput](t)(assume(alice, role)).Credentials, "kms:Sign") {
+		t.Error("a session that began later is denied too")
+	}
+}
+
+// Notes speak of operations that there are.
+func TestNotesAreOfOperations(t *testing.T) {
+	api := (*sts.Service)(nil).API()
+	for _, note := range api.Notes {
+		if !slices.ContainsFunc(api.Operations, func(op awsapi.Operation) bool { return op.Name == note.Operation }) {
+			t.Errorf("a note on %s", note.Operation)
+		}
+	}
 }
 
 // Even who is denied everything may know who he is.

@@ -83,6 +83,7 @@ func (s *Service) API() awsapi.Service {
 			"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot", "DecodeAuthorizationMessage", "GetAccessKeyInfo",
 			"GetCallerIdentity", "GetDelegatedAccessToken", "GetFederationToken", "GetSessionToken", "GetWebIdentityToken",
 		},
+		Notes: compatibilityNotes,
 		// They write nothing but their record, and CloudTrail calls them read-only too.
 		Operations: []awsapi.Operation{
 			awsapi.Op("GetCallerIdentity", s.GetCallerIdentity).ReadOnly(),

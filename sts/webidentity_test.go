@@ -425,7 +425,10 @@ func TestIssuersThatFail(t *testing.T) {
 		return func(rw http.ResponseWriter, _ *http.Request) bool { _, _ = rw.Write([]byte(text)); return true }
 	}
 	for name, answer := range map[string]func(http.ResponseWriter, *http.Request) bool{
-		"an error":        func(rw http.ResponseWriter, _ *http.Request) bool { rw.WriteHeader(500); return true },
+		"an error": func(rw http.ResponseWriter, _ *http.Request) bool {
+			rw.WriteHeader(http.StatusInternalServerError)
+			return true
+		},
 		"not JSON":        body("<html>"),
 		"another issuer":  body(`{"issuer": "https://evil.example.com", "jwks_uri": "` + elsewhere.server.URL + `/keys"}`),
 		"keys over HTTP":  body(`{"issuer": "` + w.server.URL + `", "jwks_uri": "http://keys.example.com/"}`),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,18 +125,17 @@ func (a *app) userShowCommand() *cobra.Command {
 
 // facts prints pairs of a name and a value, those without a value left out.
 func (a *app) facts(pairs ...string) error {
-	var rows [][]string
-	for i := 0; i < len(pairs); i += 2 {
-		if pairs[i+1] != "" {
-			rows = append(rows, []string{pairs[i], printable(pairs[i+1])})
+	width := 0
+	for pair := range slices.Chunk(pairs, 2) {
+		if pair[1] != "" {
+			width = max(width, len(pair[0]))
 		}
 	}
-	width := 0
-	for _, row := range rows {
-		width = max(width, len(row[0]))
-	}
-	for _, row := range rows {
-		if _, err := fmt.Fprintf(a.out, "%-*s  %s\n", width, row[0], row[1]); err != nil {
+	for pair := range slices.Chunk(pairs, 2) {
+		if pair[1] == "" {
+			continue
+		}
+		if _, err := fmt.Fprintf(a.out, "%-*s  %s\n", width, pair[0], printable(pair[1])); err != nil {
 			return err
 		}
 	}
@@ -146,7 +146,10 @@ func (a *app) userListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the users of the account", Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return native(a, cmd, "ListUsers", &access.ListUsersInput{MaxItems: 1000}, func(out *access.ListUsersOutput) error {
+			return listed(a, cmd, "ListUsers", func(all, page *access.ListUsersOutput) string {
+				all.Users = append(all.Users, page.Users...)
+				return page.Marker
+			}, func(out *access.ListUsersOutput) error {
 				var rows [][]string
 				for _, u := range out.Users {
 					rows = append(rows, []string{u.UserName, u.Arn, when(time.Unix(int64(u.CreateDate), 0))})

@@ -17,11 +17,13 @@ func (a *app) applyCommand() *cobra.Command {
 	var yes, dry, prune bool
 	cmd := &cobra.Command{
 		Use:   "apply --file keyturn.yaml",
-		Short: "Make the policies what a file says, after showing what would change",
-		Long: `Reads a manifest of policies, has the server check them all, shows what would change, asks, and puts them. Nothing is
-changed while anything is wrong with any of them. Each entry replaces its policy whole. A policy that is paused stays paused.
+		Short: "Make policies and identities what a file says, after showing what would change",
+		Long: `Reads a manifest of rotation policies, users, groups and roles, checks them all, shows what would change, asks, and makes
+it so. Nothing is changed while anything is wrong with any of them. Each entry replaces what it names whole: a policy, tag or
+membership that it does not mention goes. A rotation policy that is paused stays paused. Access keys are none of its business.
 
---prune also deletes policies of the account and Region that the file does not name. Their keys stay.
+--prune also deletes what the file does not name, of the sections that it has: rotation policies of the account and Region
+(their keys stay), users without access keys, groups, roles.
 
   policies:
     - alias: alias/payments        # the name is "payments" unless name: says otherwise
@@ -49,20 +51,33 @@ changed while anything is wrong with any of them. Each entry replaces its policy
 			return a.apply(cmd.Context(), c, work, yes, dry)
 		},
 	}
-	cmd.Flags().StringVarP(&file, "file", "f", "", "manifest of policies")
+	cmd.Flags().StringVarP(&file, "file", "f", "", "manifest")
 	requireFlag(cmd, "file")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "show what would change, and change nothing")
-	cmd.Flags().BoolVar(&prune, "prune", false, "delete policies that the file does not name")
+	cmd.Flags().BoolVar(&prune, "prune", false, "delete what the file does not name")
 	return cmd
 }
 
 // application is what apply would do, and what it has done.
 type application struct {
 	Policies  []applied `json:"policies"`
-	Delete    []string  `json:"delete"` // names
+	Delete    []string  `json:"delete"` // names of policies
 	Applied   bool      `json:"applied"`
 	unchanged int
+
+	Identities []appliedIdentity `json:"identities"`
+}
+
+// todo is how many things would change.
+func (w *application) todo() int {
+	n := len(w.Policies) - w.unchanged + len(w.Delete)
+	for i := range w.Identities {
+		if w.Identities[i].Action != "none" {
+			n++
+		}
+	}
+	return n
 }
 
 // applied is one policy of it.
@@ -109,7 +124,7 @@ func planApply(ctx context.Context, c *client, m *manifest, prune bool) (*applic
 	if len(refused) > 0 {
 		return nil, &cliError{err: errors.Join(refused...), code: code, hint: "nothing was changed: the server refuses what is listed"}
 	}
-	if prune {
+	if prune && m.sections["policies"] {
 		all, err := c.policies(ctx)
 		if err != nil {
 			return nil, err
@@ -120,12 +135,14 @@ func planApply(ctx context.Context, c *client, m *manifest, prune bool) (*applic
 			}
 		}
 	}
-	return work, nil
+	var err error
+	work.Identities, err = planIdentities(ctx, c, m, prune)
+	return work, err
 }
 
 // apply shows what would change, asks, and does it.
 func (a *app) apply(ctx context.Context, c *client, work *application, yes, dry bool) error {
-	todo := len(work.Policies) - work.unchanged + len(work.Delete)
+	todo := work.todo()
 	if !a.json {
 		if err := a.tellApplication(work); err != nil {
 			return err
@@ -145,25 +162,51 @@ func (a *app) apply(ctx context.Context, c *client, work *application, yes, dry 
 			return failure(errors.New("nothing was changed"), "")
 		}
 	}
+	done, err := work.applyIdentities(ctx, c)
+	if err != nil {
+		return err
+	}
 	for i := range work.Policies {
 		p := &work.Policies[i]
 		if p.Action == "none" {
 			continue
 		}
 		if err := c.call(ctx, "PutPolicy", &rotation.PutPolicyInput{Policy: p.entry.policy}, nil); err != nil {
-			return partly(err, i, p.entry.String())
+			return partly(err, done+i, p.entry.String())
 		}
 	}
 	for i, name := range work.Delete {
 		if err := c.call(ctx, "DeletePolicy", &rotation.DeletePolicyInput{Name: name}, nil); err != nil {
-			return partly(err, len(work.Policies)+i, "deleting "+name)
+			return partly(err, done+len(work.Policies)+i, "deleting "+name)
 		}
 	}
 	work.Applied = true
 	return a.print(work, func() error {
-		_, err := fmt.Fprintf(a.out, "%s: %s put, %d deleted\n", a.colour("applied", green), count(todo-len(work.Delete), "policy"), len(work.Delete))
+		text := fmt.Sprintf("%s put, %d deleted", count(len(work.Policies)-work.unchanged, "policy"), len(work.Delete))
+		if len(work.Identities) > 0 {
+			text = count(todo, "change")
+		}
+		_, err := fmt.Fprintf(a.out, "%s: %s\n", a.colour("applied", green), text)
 		return err
 	})
+}
+
+// applyIdentities does what was planned, stage by stage: what others name is made first.
+func (w *application) applyIdentities(ctx context.Context, c *client) (done int, err error) {
+	for stage := range 5 {
+		for i := range w.Identities {
+			for _, s := range w.Identities[i].steps {
+				if s.stage != stage {
+					continue
+				}
+				if err := c.call(ctx, s.operation, s.in, nil); err != nil {
+					return done, partly(err, done, w.Identities[i].what)
+				}
+				done++
+			}
+		}
+	}
+	return done, nil
 }
 
 // partly says that what came before err is done: applying again goes on.
@@ -190,13 +233,24 @@ func (a *app) tellApplication(work *application) error {
 			return err
 		}
 	}
+	unchanged := work.unchanged
+	for i := range work.Identities {
+		p := &work.Identities[i]
+		if p.Action == "none" {
+			unchanged++
+			continue
+		}
+		colour := map[string]string{"create": green, "change": yellow, "delete": red}[p.Action]
+		fmt.Fprintf(a.out, "%s %s\n", a.colour(p.Action, colour), p.Identity)
+		a.tellChanges(p.Changes)
+	}
 	for _, name := range work.Delete {
 		fmt.Fprintf(a.out, "%s %s\n", a.colour("delete", red), name)
 	}
-	if work.unchanged == len(work.Policies) && len(work.Delete) == 0 {
+	if work.todo() == 0 {
 		fmt.Fprintln(a.out, "Everything is as the file says.")
-	} else if work.unchanged > 0 {
-		fmt.Fprintf(a.out, "%d unchanged\n", work.unchanged)
+	} else if unchanged > 0 {
+		fmt.Fprintf(a.out, "%d unchanged\n", unchanged)
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ by themselves with role_arn in a profile.`,
 			if seconds, err := wholeSeconds("duration", lasts); err != nil {
 				return err
 			} else if seconds > 0 {
-				in.DurationSeconds = aws.Int32(int32(seconds)) //nolint:gosec // the server checks it
+				in.DurationSeconds = aws.Int32(int32(seconds))
 			}
 			if file != "" {
 				text, err := readDocument(file)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/keyturn/keyturn/access"
+	"github.com/spf13/cobra"
 )
 
 // userView is a user with all that hangs on it.
@@ -99,6 +100,19 @@ func listAll[Out any](ctx context.Context, c *client, operation string, more fun
 			return nil
 		}
 	}
+}
+
+// listed prints all pages of a list of identities as one answer.
+func listed[Out any](a *app, cmd *cobra.Command, operation string, add func(all, page *Out) (marker string), text func(*Out) error) error {
+	c, err := a.connect(cmd.Context())
+	if err != nil {
+		return err
+	}
+	all := new(Out)
+	if err := listAll(cmd.Context(), c, operation, func(page *Out) string { return add(all, page) }); err != nil {
+		return err
+	}
+	return a.print(all, func() error { return text(all) })
 }
 
 // An owner is whose policies, boundary and tags a command is about.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/server"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 )
@@ -311,6 +312,9 @@ func TestExampleManifest(t *testing.T) {
 	if len(m.entries) != 2 || m.entries[0].policy.Name != "payments" || m.entries[0].policy.Freeze[0].Reason != "year-end" {
 		t.Errorf("read as %+v", m.entries)
 	}
+	if len(m.identities) != 3 || m.identities[0].policies["sign"] == "" || m.identities[1].tags["team"] != "payments" || m.identities[2].maxSession != 7200 {
+		t.Errorf("identities read as %+v", m.identities)
+	}
 }
 
 // Every command refuses what it does not know, with exit code 2 and a hint, and has a line of help.
@@ -348,5 +352,51 @@ func TestPrintable(t *testing.T) {
 		if got := printable(in); got != want {
 			t.Errorf("printable(%q) = %q, want %q", in, got, want)
 		}
+	}
+}
+
+// The YAML that the documents show is read by the code that it is for.
+func TestDocumentsShowWhatIsRead(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"sign.json", "most.json"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(`{"Statement": {"Effect": "Allow", "Action": "kms:Sign", "Resource": "*"}}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := map[string]int{}
+	for _, name := range []string{"access.md", "server.md"} {
+		text, err := os.ReadFile("../../docs/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, block := range strings.Split(string(text), "```yaml\n")[1:] {
+			block, _, _ = strings.Cut(block, "```")
+			file := filepath.Join(dir, "block.yaml")
+			if err := os.WriteFile(file, []byte(block), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			first := ""
+			for line := range strings.Lines(block) {
+				if !strings.HasPrefix(line, "#") {
+					first, _, _ = strings.Cut(line, ":")
+					break
+				}
+			}
+			switch first {
+			case "groups", "roles", "users":
+				_, err = readManifest(file)
+			case "spec", "permissions": // of Kubernetes, of GitHub
+				continue
+			default:
+				_, err = server.ReadConfig(file)
+				// Files that it names are not on this machine; what is there must be known and well-formed all the same.
+			}
+			if read[name]++; err != nil {
+				t.Errorf("%s, block %d: %v", name, i, err)
+			}
+		}
+	}
+	if read["access.md"] != 4 || read["server.md"] < 2 {
+		t.Errorf("read %v blocks; has the form of the documents changed?", read)
 	}
 }

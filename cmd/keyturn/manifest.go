@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -13,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// A manifest is a file of policies:
+// A manifest is a file of rotation policies, and of identities:
 //
 //	policies:
 //	  - name: payments          # default: the alias without alias/
@@ -21,73 +22,105 @@ import (
 //	    schedule: rate(90 days)
 //	    lead: 24h
 //	    overlap: 30d
+//	roles:
+//	  - name: ci
+//	    trust: {…}
 //
 // It is read strictly, and everything that is wrong is said at once, with file,
 // line, entry and member.
 type manifest struct {
-	entries []entry
+	entries    []entry
+	identities []identityEntry
+	sections   map[string]bool // those that are there
+}
+
+// place is where an entry of a manifest stands.
+type place struct {
+	file    string
+	line    int
+	section string
+	index   int            // from 0; -1: the file is this one entry
+	name    string         // once it is known
+	lines   map[string]int // member ("freeze[0].from") → line
 }
 
 // entry is one policy of a manifest.
 type entry struct {
-	file   string
-	line   int
-	index  int // from 0; -1: the file is this one policy
+	place
 	policy rotation.Policy
-	lines  map[string]int // member ("freeze[0].from") → line
 }
 
 // String says which entry it is, as errors begin.
-func (e *entry) String() string { return e.at(e.line) }
+func (e *place) String() string { return e.at(e.line) }
 
-func (e *entry) at(line int) string {
+func (e *place) at(line int) string {
 	text := fmt.Sprintf("%s:%d", e.file, line)
 	if e.index >= 0 {
-		text += fmt.Sprintf(": policies[%d]", e.index)
+		text += fmt.Sprintf(": %s[%d]", e.section, e.index)
 	}
-	if e.policy.Name != "" {
-		text += " (" + printable(e.policy.Name) + ")"
+	if e.name != "" {
+		text += " (" + printable(e.name) + ")"
 	}
 	return text
 }
 
 // wrap says of which entry an error speaks.
-func (e *entry) wrap(err error) error { return fmt.Errorf("%s: %w", e, err) }
+func (e *place) wrap(err error) error { return fmt.Errorf("%s: %w", e, err) }
 
 const manifestHint = "nothing was changed; docs/cli.md shows a manifest, and docs/rotation.md says what each member means"
 
-// readManifest reads and checks a file of policies.
+// readManifest reads and checks a manifest.
 func readManifest(name string) (*manifest, error) {
 	root, err := readYAML(name)
 	if err != nil {
 		return nil, err
 	}
-	m := &manifest{}
+	m := &manifest{sections: map[string]bool{}}
 	var errs []error
-	list := member(root, "policies")
-	switch {
-	case root.Kind != yaml.MappingNode || list == nil:
-		errs = append(errs, fmt.Errorf("%s:%d: expected policies: and a list of them", name, root.Line))
-	case list.Kind != yaml.SequenceNode:
-		errs = append(errs, fmt.Errorf("%s:%d: policies: expected a list, each entry beginning with a dash", name, list.Line))
-	default:
-		for i, n := range list.Content {
-			e, wrong := readEntry(name, i, n)
-			m.entries, errs = append(m.entries, e), append(errs, wrong...)
-		}
+	if root.Kind != yaml.MappingNode || len(root.Content) == 0 {
+		errs = append(errs, fmt.Errorf("%s:%d: expected policies: and a list of them, or users:, groups: or roles:", name, root.Line))
 	}
-	if root.Kind == yaml.MappingNode {
-		for i := 0; i < len(root.Content); i += 2 {
-			if key := root.Content[i]; key.Value != "policies" || root.Content[i+1] != list {
-				errs = append(errs, fmt.Errorf("%s:%d: %s: only policies: is known here", name, key.Line, printable(key.Value)))
-			}
-		}
+	for i := 0; root.Kind == yaml.MappingNode && i < len(root.Content); i += 2 {
+		errs = append(errs, m.readSection(name, root.Content[i], follow(root.Content[i+1]))...)
 	}
 	errs = append(errs, m.clashes()...)
 	if err := errors.Join(errs...); err != nil {
 		return nil, usageError(err, manifestHint)
 	}
 	return m, nil
+}
+
+// readPolicies reads a manifest for what is about its rotation policies only.
+func readPolicies(name string) (*manifest, error) {
+	m, err := readManifest(name)
+	if err == nil && !m.sections["policies"] {
+		err = usageError(fmt.Errorf("%s: expected policies: and a list of them", name), manifestHint)
+	}
+	return m, err
+}
+
+// readSection reads one list of a manifest.
+func (m *manifest) readSection(file string, key, list *yaml.Node) (errs []error) {
+	section := key.Value
+	switch {
+	case section != "policies" && identityKinds[section] == "":
+		return []error{fmt.Errorf("%s:%d: %s: only policies:, users:, groups: and roles: are known here", file, key.Line, printable(section))}
+	case m.sections[section]:
+		return []error{fmt.Errorf("%s:%d: %s: written twice", file, key.Line, section)}
+	case list.Kind != yaml.SequenceNode:
+		return []error{fmt.Errorf("%s:%d: %s: expected a list, each entry beginning with a dash", file, list.Line, section)}
+	}
+	m.sections[section] = true
+	for i, n := range list.Content {
+		if section == "policies" {
+			e, wrong := readEntry(file, i, n)
+			m.entries, errs = append(m.entries, e), append(errs, wrong...)
+			continue
+		}
+		e, wrong := readIdentity(file, section, i, n)
+		m.identities, errs = append(m.identities, e), append(errs, wrong...)
+	}
+	return errs
 }
 
 // readPolicy reads a file that is one policy.
@@ -123,18 +156,14 @@ func readYAML(name string) (*yaml.Node, error) {
 
 // readEntry decodes and validates one policy.
 func readEntry(file string, index int, n *yaml.Node) (entry, []error) {
-	e := entry{file: file, line: n.Line, index: index, lines: map[string]int{}}
+	e := entry{place: newPlace(file, "policies", index, n)}
 	var wrong []located
 	e.fill(n, reflect.ValueOf(&e.policy).Elem(), "", &wrong)
 	if e.policy.Name == "" {
 		e.policy.Name = strings.TrimPrefix(e.policy.Alias, "alias/")
 	}
-	misread := map[string]bool{}
-	var errs []error
-	for _, w := range wrong {
-		misread[w.member] = true
-		errs = append(errs, w.say(&e))
-	}
+	e.name = e.policy.Name
+	misread, errs := e.say(wrong)
 	for _, err := range unjoin(e.policy.Validate()) {
 		text := err.Error()
 		at, _, _ := strings.Cut(text, ":")
@@ -152,15 +181,26 @@ type located struct {
 	member, text string
 }
 
-func (l located) say(e *entry) error {
-	if l.member == "" {
-		return fmt.Errorf("%s: %s", e.at(l.line), l.text)
+// say words mistakes, and which members they are in.
+func (e *place) say(wrong []located) (misread map[string]bool, errs []error) {
+	misread = map[string]bool{}
+	for _, l := range wrong {
+		misread[l.member] = true
+		if l.member == "" {
+			errs = append(errs, fmt.Errorf("%s: %s", e.at(l.line), l.text))
+		} else {
+			errs = append(errs, fmt.Errorf("%s: %s: %s", e.at(l.line), l.member, l.text))
+		}
 	}
-	return fmt.Errorf("%s: %s: %s", e.at(l.line), l.member, l.text)
+	return misread, errs
+}
+
+func newPlace(file, section string, index int, n *yaml.Node) place {
+	return place{file: file, line: n.Line, section: section, index: index, lines: map[string]int{}}
 }
 
 // lineOf finds the line of a member, or of the nearest that is there.
-func (e *entry) lineOf(member string) int {
+func (e *place) lineOf(member string) int {
 	for member != "" {
 		if line, ok := e.lines[member]; ok {
 			return line
@@ -172,7 +212,7 @@ func (e *entry) lineOf(member string) int {
 
 // fill decodes n into v as its YAML tags say. Unlike the YAML package it goes on
 // after a mistake and refuses members that are unknown, written twice or empty.
-func (e *entry) fill(n *yaml.Node, v reflect.Value, path string, wrong *[]located) {
+func (e *place) fill(n *yaml.Node, v reflect.Value, path string, wrong *[]located) {
 	n = follow(n)
 	e.lines[path] = n.Line
 	bad := func(format string, args ...any) {
@@ -182,6 +222,12 @@ func (e *entry) fill(n *yaml.Node, v reflect.Value, path string, wrong *[]locate
 		if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
 			bad("expected one value")
 		} else if err := u.UnmarshalText([]byte(n.Value)); err != nil {
+			bad("%s", err)
+		}
+		return
+	}
+	if d, ok := v.Addr().Interface().(*document); ok {
+		if err := d.read(n, filepath.Dir(e.file)); err != nil {
 			bad("%s", err)
 		}
 		return
@@ -199,6 +245,8 @@ func (e *entry) fill(n *yaml.Node, v reflect.Value, path string, wrong *[]locate
 		for i, item := range n.Content {
 			e.fill(item, v.Index(i), fmt.Sprintf("%s[%d]", path, i), wrong)
 		}
+	case reflect.Map:
+		e.fillMap(n, v, path, wrong)
 	case reflect.Struct:
 		if n.Kind != yaml.MappingNode {
 			bad("expected members, each on a line of its own, as name: value")
@@ -214,7 +262,7 @@ func (e *entry) fill(n *yaml.Node, v reflect.Value, path string, wrong *[]locate
 	}
 }
 
-func (e *entry) fillMembers(n *yaml.Node, v reflect.Value, path string, wrong *[]located) {
+func (e *place) fillMembers(n *yaml.Node, v reflect.Value, path string, wrong *[]located) {
 	fields := map[string]int{}
 	var known []string
 	for i := range v.NumField() {
@@ -244,6 +292,27 @@ func (e *entry) fillMembers(n *yaml.Node, v reflect.Value, path string, wrong *[
 	}
 }
 
+// fillMap decodes members that the file names as it likes.
+func (e *place) fillMap(n *yaml.Node, v reflect.Value, path string, wrong *[]located) {
+	if n.Kind != yaml.MappingNode {
+		*wrong = append(*wrong, located{n.Line, path, "expected members, each on a line of its own, as name: value"})
+		return
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for i := 0; i < len(n.Content); i += 2 {
+		key := n.Content[i]
+		at := path + "." + key.Value
+		if v.MapIndex(reflect.ValueOf(key.Value)).IsValid() {
+			*wrong = append(*wrong, located{key.Line, printable(at), "written twice"})
+			continue
+		}
+		value := reflect.New(v.Type().Elem()).Elem()
+		e.fill(n.Content[i+1], value, at, wrong)
+		v.SetMapIndex(reflect.ValueOf(key.Value), value)
+		e.lines[at] = key.Line
+	}
+}
+
 func kindWords(k reflect.Kind) string {
 	switch k {
 	case reflect.Bool:
@@ -268,7 +337,7 @@ func (m *manifest) clashes() (errs []error) {
 			first[key] = e
 		}
 	}
-	return errs
+	return append(errs, m.identityClashes()...)
 }
 
 // follow goes where a YAML alias points.

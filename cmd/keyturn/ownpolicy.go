@@ -129,9 +129,15 @@ func (a *app) boundaryGetCommand() *cobra.Command {
 			}
 			return native(a, cmd, "Get"+o.kind, o.input(nil), func(out *struct {
 				User, Role struct{ PermissionsBoundary string }
-			}) error { text := out.User.PermissionsBoundary + out.Role.PermissionsBoundary; if text == "" {
-				text = "No boundary: " + o.String() + " may do what its policies allow."
-			}; _, err := fmt.Fprintln(a.out, text); return err })
+			},
+			) error {
+				text := out.User.PermissionsBoundary + out.Role.PermissionsBoundary
+				if text == "" {
+					text = "No boundary: " + o.String() + " may do what its policies allow."
+				}
+				_, err := fmt.Fprintln(a.out, text)
+				return err
+			})
 		})
 }
 

@@ -39,7 +39,7 @@ keyturn plan --file keyturn.yaml`,
 				}
 				plans = append(plans, out.Plan)
 			} else {
-				m, err := readManifest(file)
+				m, err := readPolicies(file)
 				if err != nil {
 					return err
 				}

@@ -71,7 +71,7 @@ Flags of every command:
 
 `)
 	writeFlags(&b, root.PersistentFlags())
-	b.WriteString("\n## A manifest\n\nWhat `apply`, `plan` and `simulate` read: strict YAML, members as in [rotation.md](rotation.md).\n\n```yaml\n" + exampleManifest + "```\n")
+	b.WriteString("\n## A manifest\n\nWhat `apply`, `plan` and `simulate` read: strict YAML, members as in [rotation.md](rotation.md) and [access.md](access.md).\n\n```yaml\n" + exampleManifest + "```\n")
 	b.WriteString("\n## Commands\n")
 	writeCommands(&b, root)
 	b.WriteString("\nShell completion: `keyturn completion bash`, `zsh`, `fish` or `powershell`. Manual page: `keyturn man`.\n")
@@ -93,6 +93,31 @@ const exampleManifest = `policies:
     schedule: rate(90 days)
     spec: ML_DSA_65                   # another spec makes the next rotation a migration
     destroy: {pendingWindow: 30d}
+groups:
+  - name: signers
+    policies:
+      sign:                           # written here, or the name of a JSON file beside this one
+        Version: 2012-10-17
+        Statement: {Effect: Allow, Action: "kms:Sign", Resource: "*"}
+users:
+  - name: alice
+    groups: [signers]
+    tags: {team: payments}
+roles:
+  - name: ci
+    description: builds and signs releases
+    maxSession: 2h
+    trust:
+      Version: 2012-10-17
+      Statement:
+        Effect: Allow
+        Action: sts:AssumeRoleWithWebIdentity
+        Principal: {Federated: "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com"}
+        Condition:
+          StringEquals: {"token.actions.githubusercontent.com:aud": sts.amazonaws.com}
+          StringLike: {"token.actions.githubusercontent.com:sub": "repo:acme/shop:ref:refs/heads/main"}
+    policies:
+      sign: {Version: 2012-10-17, Statement: {Effect: Allow, Action: "kms:Sign", Resource: "*"}}
 `
 
 func writeCommands(b *strings.Builder, cmd *cobra.Command) {

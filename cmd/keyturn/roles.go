@@ -19,7 +19,10 @@ func (a *app) roleListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the roles of the account", Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return native(a, cmd, "ListRoles", &access.ListRolesInput{MaxItems: 1000}, func(out *access.ListRolesOutput) error {
+			return listed(a, cmd, "ListRoles", func(all, page *access.ListRolesOutput) string {
+				all.Roles = append(all.Roles, page.Roles...)
+				return page.Marker
+			}, func(out *access.ListRolesOutput) error {
 				var rows [][]string
 				for _, r := range out.Roles {
 					rows = append(rows, []string{r.RoleName, r.Arn, short(time.Duration(r.MaxSessionDuration) * time.Second), printable(r.Description)})
@@ -143,7 +146,10 @@ func (a *app) groupListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the groups of the account", Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return native(a, cmd, "ListGroups", &access.ListGroupsInput{MaxItems: 1000}, func(out *access.ListGroupsOutput) error {
+			return listed(a, cmd, "ListGroups", func(all, page *access.ListGroupsOutput) string {
+				all.Groups = append(all.Groups, page.Groups...)
+				return page.Marker
+			}, func(out *access.ListGroupsOutput) error {
 				var rows [][]string
 				for _, g := range out.Groups {
 					rows = append(rows, []string{g.GroupName, g.Arn, when(time.Unix(int64(g.CreateDate), 0))})

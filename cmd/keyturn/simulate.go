@@ -36,7 +36,7 @@ wonder. It needs no server and changes nothing; what happens when is decided by 
 			if limit < 1 {
 				return usageError(errors.New("--limit is less than 1"), "it is how many lines to print at most")
 			}
-			m, err := readManifest(file)
+			m, err := readPolicies(file)
 			if err != nil {
 				return err
 			}

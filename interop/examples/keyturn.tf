@@ -3,13 +3,11 @@ variable "keyturn" {
 }
 
 provider "aws" {
-  region                      = "us-east-1"
-  skip_credentials_validation = true
-  skip_requesting_account_id  = true
-  skip_metadata_api_check     = true
+  region = "us-east-1"
 
   endpoints {
     kms = var.keyturn
+    sts = var.keyturn
   }
 }
 
