@@ -109,7 +109,7 @@ func TestImportOfEllipticCurveKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	compressed := elliptic.MarshalCompressed(elliptic.P256(), key.X, key.Y) //nolint:staticcheck // there is no other way to write one
+	compressed := elliptic.MarshalCompressed(elliptic.P256(), key.X, key.Y)
 	hybrid := bytes.Clone(point)
 	hybrid[0] = 6 | point[len(point)-1]&1
 
@@ -223,7 +223,7 @@ func TestImportOfEd25519Keys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	info := privateKeyInfo{Version: 1, Algorithm: algorithm{Algorithm: oidEd}, Key: der(t, []byte(key.Seed())), Public: bits(public)}
+	info := privateKeyInfo{Version: 1, Algorithm: algorithm{Algorithm: oidEd}, Key: der(t, key.Seed()), Public: bits(public)}
 	sameMaterial(t, "version 0", keystore.Ed25519, want, want)
 	sameMaterial(t, "version 1, with its public key", keystore.Ed25519, der(t, info), want)
 	info.Attributes = attributes
@@ -365,7 +365,7 @@ func TestImportOfRSAKeys(t *testing.T) {
 		refusedMaterial(t, what, keystore.RSA2048, c.material, c.says)
 	}
 	refusedMaterial(t, "2048 bits as 4096", keystore.RSA4096, want, "2048 bits, not 4096")
-	multi, err := rsa.GenerateMultiPrimeKey(rand.Reader, 3, 2048) //nolint:staticcheck // refused here
+	multi, err := rsa.GenerateMultiPrimeKey(rand.Reader, 3, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}

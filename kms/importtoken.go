@@ -124,7 +124,7 @@ func checkWrapping(spec keystore.Spec, t importToken) error {
 		return awsapi.Errorf("UnsupportedOperationException", "WrappingKeySpec %s is not supported.", t.spec)
 	}
 	direct := t.algorithm == AlgorithmSpecRsaesOaepSha1 || t.algorithm == AlgorithmSpecRsaesOaepSha256
-	fits := true
+	var fits bool
 	switch spec {
 	case keystore.RSA2048, keystore.RSA3072, keystore.RSA4096:
 		fits = !direct // an RSA private key is longer than what RSA encrypts
