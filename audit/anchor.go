@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -169,6 +170,12 @@ func (a *anchors) flush(ctx context.Context) error {
 	if newest.seq > 0 && (len(full) == 0 || full[len(full)-1].seq != newest.seq) {
 		links = append(links[:len(links):len(links)], newest)
 	}
+	// A file may end with the very record that was anchored in between: a flush came
+	// after its sync and before it was known to be the last.
+	replaced := a.interim
+	if slices.ContainsFunc(links, func(l link) bool { return int64(l.seq) == replaced }) {
+		replaced = 0
+	}
 	now := a.log.o.Now().UnixMicro()
 	err := a.log.db.Write(ctx, func(tx *sqldb.Tx) error {
 		for _, l := range links {
@@ -176,7 +183,7 @@ func (a *anchors) flush(ctx context.Context) error {
 				return err
 			}
 		}
-		_, err := tx.Exec(`DELETE FROM audit_anchors WHERE node = $1 AND seq = $2`, a.log.node, a.interim)
+		_, err := tx.Exec(`DELETE FROM audit_anchors WHERE node = $1 AND seq = $2`, a.log.node, replaced)
 		return err
 	})
 	if err != nil {

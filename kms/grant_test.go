@@ -6,11 +6,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"github.com/keyturn/keyturn/kms"
 	"github.com/keyturn/keyturn/sqldb"
+	"github.com/keyturn/keyturn/sqldb/sqldbtest"
 )
 
 // grant makes a grant on a key and returns its id and token.
@@ -531,8 +534,39 @@ func TestRetireGrant(t *testing.T) {
 	})
 }
 
-// Grants of a disabled key can be ended, not made; a deleted key's are gone, and a
-// key that comes back under its ARN does not have them.
+// A replica that is made again has the ARN of the one before, and not its grants.
+func TestGrantsOfAReplicaThatComesBack(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		n := newNode(t, db, options{config: func(c *kms.Config) { c.IdleAfter = 1000 * time.Hour }})
+		const west = "us-west-2"
+		primary := n.createWith(&sdk.CreateKeyInput{MultiRegion: ptr(true)})
+		replicate := func() *types.KeyMetadata {
+			return must[*sdk.ReplicateKeyOutput](t)(n.ReplicateKey(ctx, &sdk.ReplicateKeyInput{KeyId: primary.KeyId, ReplicaRegion: ptr(west)})).ReplicaKeyMetadata
+		}
+		root, bob := n.asIn(west, account, "", ""), n.asIn(west, account, "bob", "")
+		k := replicate()
+		if _, err := root.CreateGrant(ctx, &sdk.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: ptr(userARN("bob")), Operations: ops("Encrypt")}); err != nil {
+			t.Fatal(err)
+		}
+		if err := encrypts(bob, k); err != nil {
+			t.Fatal(err)
+		}
+		wantDenied(t, encrypts(n.as(account, "bob", ""), primary)) // each kin has its own
+		if _, err := root.ScheduleKeyDeletion(ctx, &sdk.ScheduleKeyDeletionInput{KeyId: k.KeyId, PendingWindowInDays: ptr(int32(7))}); err != nil {
+			t.Fatal(err)
+		}
+		n.clock.move(8 * 24 * time.Hour)
+		if _, err := n.service.RunOnce(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if again := replicate(); *again.Arn != *k.Arn {
+			t.Fatalf("the replica is %s", *again.Arn)
+		}
+		wantDenied(t, encrypts(bob, k))
+	})
+}
+
+// Grants of a disabled key can be ended, not made; a deleted key's are gone.
 func TestGrantsAndKeyStates(t *testing.T) {
 	each(t, func(t *testing.T, n *node) {
 		k := n.symmetricKey()
@@ -554,7 +588,7 @@ func TestGrantsAndKeyStates(t *testing.T) {
 		if _, err := n.RetireGrant(ctx, &sdk.RetireGrantInput{KeyId: k.KeyId, GrantId: &last, DryRun: ptr(true)}); errorCode(err) != "DryRunOperationException" {
 			t.Error(err)
 		}
-		n.clock.move(8 * 24 * 60 * 60 * 1e9)
+		n.clock.move(8 * 24 * time.Hour)
 		if _, err := n.service.RunOnce(ctx); err != nil {
 			t.Fatal(err)
 		}

@@ -154,7 +154,8 @@ func (t *numbers) add(text string) (problem string) {
 }
 
 func (t *numbers) match(value string, _ *evaluation) verdict {
-	n, ok := 0.0, false
+	var n float64
+	var ok bool
 	if t.dates {
 		var at int64
 		at, ok = readDate(value)

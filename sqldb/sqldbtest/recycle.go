@@ -67,14 +67,19 @@ func shape(url string) (digest string, err error) {
 // wipe deletes every row, in whatever order, once all others have left the database.
 func wipe(url string) error {
 	return with(url, func(db *sql.DB) error {
-		var deletes string
-		err := db.QueryRow(`SELECT string_agg('DELETE FROM ' || quote_ident(tablename), ';') FROM pg_tables
-			WHERE schemaname = 'public' AND tablename <> 'goose_db_version'`).Scan(&deletes)
+		_, err := db.Exec(`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 		if err != nil {
 			return err
 		}
-		_, err = db.Exec(`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
-			SET session_replication_role = replica; ` + deletes)
+		_, err = db.Exec(`DO $$
+			DECLARE name TEXT;
+			BEGIN
+				SET LOCAL session_replication_role = replica;
+				FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'goose_db_version' LOOP
+					EXECUTE format('DELETE FROM %I', name);
+				END LOOP;
+			END $$`)
 		return err
 	})
 }
