@@ -268,10 +268,12 @@ func (s *Service) ListAliases(ctx context.Context, call *access.Call, in *ListAl
 			return nil, err
 		}
 		scope = n.arn()
-		query += ` AND key_arn = $4`
-		args = append(args, n.arn())
+		// Account and Region follow from the key. Named, they would tempt a database into
+		// walking all aliases of the account instead of those of the key.
+		query = `SELECT ` + aliasColumns + ` FROM kms_aliases WHERE key_arn = $1 AND name > $2`
+		args = []any{n.arn(), ""}
 	}
-	if args[2], err = parseMarker("ListAliases", scope, in.Marker); err != nil {
+	if args[len(args)-1], err = parseMarker("ListAliases", scope, in.Marker); err != nil {
 		return nil, err
 	}
 	args = append(args, limit+1)
