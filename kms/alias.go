@@ -241,6 +241,8 @@ func (s *Service) DeleteAlias(ctx context.Context, call *access.Call, in *Delete
 	return nil, fmt.Errorf("deleting alias %s: %w", n.arn(), err)
 }
 
+const aliasesOfKeyQuery = `SELECT ` + aliasColumns + ` FROM kms_aliases WHERE key_arn = $1 AND name > $2`
+
 // ListAliases lists the caller's aliases in the call's Region, or those of one
 // key, ordered by name.
 func (s *Service) ListAliases(ctx context.Context, call *access.Call, in *ListAliasesRequest) (*ListAliasesResponse, error) {
@@ -270,7 +272,7 @@ func (s *Service) ListAliases(ctx context.Context, call *access.Call, in *ListAl
 		scope = n.arn()
 		// Account and Region follow from the key. Named, they would tempt a database into
 		// walking all aliases of the account instead of those of the key.
-		query = `SELECT ` + aliasColumns + ` FROM kms_aliases WHERE key_arn = $1 AND name > $2`
+		query = aliasesOfKeyQuery
 		args = []any{n.arn(), ""}
 	}
 	if args[len(args)-1], err = parseMarker("ListAliases", scope, in.Marker); err != nil {

@@ -175,13 +175,15 @@ func (s *Service) destroyCondemned(ctx context.Context) (worked bool, err error)
 	return worked, errors.Join(errs...)
 }
 
+const expiredQuery = `SELECT key_arn FROM kms_materials JOIN kms_keys ON arn = key_arn
+	WHERE valid_to IS NOT NULL AND valid_to <= $1 AND kms_keys.state <> 'Destroyed' ORDER BY valid_to LIMIT $2`
+
 // expireDue takes from keys the imported material whose time is over. Nobody could
 // use it since then: what a key may do is decided by the clock, not by this. So a
 // clock that jumps ahead costs no more than another import.
 func (s *Service) expireDue(ctx context.Context) (worked bool, err error) {
 	// In the order of the index over valid_to: in that of the keys, each look would walk all materials there are.
-	rows, err := s.db.Query(ctx, `SELECT key_arn FROM kms_materials JOIN kms_keys ON arn = key_arn
-		WHERE valid_to IS NOT NULL AND valid_to <= $1 AND kms_keys.state <> 'Destroyed' ORDER BY valid_to LIMIT $2`, micros(s.now()), condemnedBatch)
+	rows, err := s.db.Query(ctx, expiredQuery, micros(s.now()), condemnedBatch)
 	if err != nil {
 		return false, fmt.Errorf("reading expired material: %w", err)
 	}

@@ -85,3 +85,10 @@ func UnknownRates() (unknown []string) {
 	}
 	return unknown
 }
+
+// TurnQueries are reads of every turn, whose cost must not grow with the history:
+// query → the index that it searches.
+var TurnQueries = map[string]string{
+	aliasesOfKeyQuery + " ORDER BY name LIMIT $3": "kms_aliases_key",
+	expiredQuery: "kms_materials_expiry",
+}
